@@ -1,0 +1,102 @@
+"""The log that every stream and every REST answer is a view of: trades in order of time, per symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exchange_sim.symbols import SymbolSpec
+
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Trades:
+    """A run of consecutive trades.
+
+    offset_ms counts from base_ms; price in ticks, quantity in lots; `sold` is true where the taker sold (the
+    protocol's `m`); `starts` is true at the first trade of each aggregate trade. Trade i has the id
+    first_id + i; the aggregate that trade i belongs to has first_aggregate_id + cumsum(starts)[i] - 1.
+    """
+
+    base_ms: int
+    first_id: int
+    first_aggregate_id: int
+    offset_ms: Int32s
+    price: Int32s
+    quantity: Int64s
+    sold: Bools
+    starts: Bools
+
+    def __len__(self) -> int:
+        return len(self.offset_ms)
+
+    def index_at(self, time_ms: int) -> int:
+        """Index of the first trade at or after time_ms (len(self) when there is none)."""
+        offset = min(max(time_ms - self.base_ms, -(2**31)), 2**31 - 1)
+        return int(np.searchsorted(self.offset_ms, np.int32(offset)))
+
+    def between(self, from_ms: int, to_ms: int) -> Trades:
+        """The trades with from_ms <= time < to_ms."""
+        return self.part(self.index_at(from_ms), self.index_at(to_ms))
+
+    def part(self, start: int, stop: int) -> Trades:
+        """The trades with start <= index < stop. `start` must begin an aggregate for its ids to be right,
+        otherwise the part's first aggregate is the one that its first trade belongs to."""
+        aggregates = int(np.count_nonzero(self.starts[:start]))
+        if start < len(self) and not self.starts[start]:
+            aggregates -= 1
+        return Trades(
+            self.base_ms,
+            self.first_id + start,
+            self.first_aggregate_id + aggregates,
+            self.offset_ms[start:stop],
+            self.price[start:stop],
+            self.quantity[start:stop],
+            self.sold[start:stop],
+            self.starts[start:stop],
+        )
+
+    def rows(self) -> Iterator[tuple[int, int, int, int, bool]]:
+        """(trade id, time_ms, price, quantity, sold) of each trade, as Python numbers."""
+        columns = zip(
+            self.offset_ms.tolist(),
+            self.price.tolist(),
+            self.quantity.tolist(),
+            self.sold.tolist(),
+            strict=True,
+        )
+        for i, (offset, price, quantity, sold) in enumerate(columns):
+            yield self.first_id + i, self.base_ms + offset, price, quantity, sold
+
+
+class TradeLog(Protocol):
+    """Where trades come from: the seeded market or a tape."""
+
+    @property
+    def symbols(self) -> dict[str, SymbolSpec]:
+        """Listed symbols by name, most traded first."""
+        ...
+
+    @property
+    def oldest_ms(self) -> int:
+        """Nothing before this moment is served."""
+        ...
+
+    def slices(self, spec: SymbolSpec, from_ms: int, to_ms: int) -> Iterator[Trades]:
+        """All trades with from_ms <= time < to_ms, in runs, in order. Also what lies in the future, if known."""
+        ...
+
+    def last_before(self, spec: SymbolSpec, time_ms: int) -> Trades | None:
+        """The last trade before time_ms as a run of one."""
+        ...
+
+    def from_id(self, spec: SymbolSpec, trade_id: int, *, aggregate: bool) -> Iterator[Trades]:
+        """Runs from this trade (or aggregate trade) id on."""
+        ...

@@ -1,0 +1,1 @@
+"""The only code that touches the broker, the database, the clock and the environment."""

@@ -1,0 +1,101 @@
+"""The database: the only code that imports its driver."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import AsyncConnection, Connection, sql
+from psycopg.rows import TupleRow, dict_row
+
+from runtime.health import Health
+from runtime.lifecycle import Stop
+from runtime.logs import get_logger
+from runtime.retry import Backoff
+
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_MS = 30_000
+LOCK_TIMEOUT_MS = 10_000
+
+__all__ = [
+    "AsyncConnection",
+    "Connection",
+    "DatabaseError",
+    "OperationalError",
+    "TupleRow",
+    "connect",
+    "connect_async",
+    "connect_when_ready",
+    "dict_row",
+    "is_retryable",
+    "sql",
+]
+
+DatabaseError = psycopg.Error
+OperationalError = psycopg.OperationalError
+
+log = get_logger(__name__)
+
+
+def _options(statement_timeout_ms: int) -> str:
+    return f"-c timezone=UTC -c statement_timeout={statement_timeout_ms} -c lock_timeout={LOCK_TIMEOUT_MS}"
+
+
+def connect(
+    database_url: str, application_name: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
+) -> Connection[TupleRow]:
+    """A synchronous connection in UTC with statement and lock timeouts. Raises OperationalError."""
+    return psycopg.connect(
+        database_url,
+        application_name=application_name,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        options=_options(statement_timeout_ms),
+    )
+
+
+async def connect_async(
+    database_url: str, application_name: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
+) -> AsyncConnection[TupleRow]:
+    """An asynchronous connection in UTC with statement and lock timeouts. Raises OperationalError."""
+    return await psycopg.AsyncConnection.connect(
+        database_url,
+        application_name=application_name,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        options=_options(statement_timeout_ms),
+    )
+
+
+async def connect_when_ready(
+    database_url: str, application_name: str, health: Health, backoff: Backoff, stop: Stop
+) -> AsyncConnection[TupleRow] | None:
+    """Connect, waiting for server and schema as long as it takes. None when asked to stop meanwhile.
+
+    The schema is ready when Django's migrations have made `kline_checkpoint`.
+    """
+    while not stop.is_set:
+        try:
+            connection = await connect_async(database_url, application_name)
+            cursor = await connection.execute("select to_regclass('public.kline_checkpoint') is not null")
+            row = await cursor.fetchone()
+            await connection.rollback()
+            if row is not None and row[0]:
+                backoff.reset()
+                health.clear_problem("database")
+                return connection
+            await connection.close()
+            reason = "waiting for the schema (migrations)"
+        except psycopg.OperationalError as error:
+            reason = f"database not reachable: {str(error).splitlines()[0]}"
+        delay_s = backoff.next_delay_s()
+        health.set_problem("database", reason)
+        log.warning("database_not_ready", reason=reason, retry_in_s=round(delay_s, 1))
+        await stop.wait(delay_s)
+    return None
+
+
+def is_retryable(error: BaseException) -> bool:
+    """True for what may work later: lost connection, deadlock, timeouts, resources (disk full, too many
+    connections), server shutting down. SQLSTATE classes 08, 40, 53, 55, 57, and errors without a state."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and error.sqlstate is None:
+        return True
+    return (error.sqlstate or "")[:2] in {"08", "40", "53", "55", "57"}

@@ -1,0 +1,181 @@
+"""Client of the exchange's REST market data (binance.md 5 and 6): weight budget, 429/418 obeyed, host fail-over.
+
+Synchronous; asyncio callers use asyncio.to_thread. One instance is one budget: share it in a process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
+
+import httpx
+import msgspec
+
+from market.binance_codec import decode_exchange_info, decode_rest_klines
+from market.interval import Interval
+from market.kline import Kline
+from market.symbol import SymbolInfo, parse_symbol
+from runtime.clock import Clock, sleep_s
+from runtime.errors import Retryable
+from runtime.logs import get_logger
+
+TIMEOUT_S: Final = 10.0
+MAX_KLINE_ROWS: Final = 1000
+WEIGHTS: Final = {"klines": 2, "exchangeInfo": 20, "time": 1, "ping": 1, "ticker/24hr": 80, "depth": 250}
+DEFAULT_RETRY_AFTER_S: Final = 30
+MAX_RETRY_AFTER_S: Final = 3 * 24 * 3600
+WINDOW_MS: Final = 60_000
+
+log = get_logger(__name__)
+
+
+class RestUnavailable(Retryable):
+    """No host answered, or the exchange told us to wait; `retry_after_s` says how long at least."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RestRefused(Exception):
+    """The exchange refused the request itself: its own `code` and `msg` (binance.md 6)."""
+
+    def __init__(self, status: int, code: int, message: str) -> None:
+        super().__init__(f"{code} {message}")
+        self.status, self.code, self.message = status, code, message
+
+
+class ExchangeRest:
+    """Market data over REST, within `weight_per_minute` of the exchange's request weight."""
+
+    def __init__(self, base_urls: Sequence[str], clock: Clock, weight_per_minute: int = 3000) -> None:
+        if not base_urls:
+            raise ValueError("no REST base URL given")
+        self._base_urls = [url.rstrip("/") for url in base_urls]
+        self._clock = clock
+        self._weight_per_minute = weight_per_minute
+        self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
+        self._lock = threading.Lock()
+        self._window_start_ms = 0
+        self._used_weight = 0
+        self._blocked_until_ms = 0
+        self._host = 0
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def server_time_ms(self) -> int:
+        """The exchange's clock."""
+        return msgspec.json.decode(self.get("time", {}), type=dict[str, int])["serverTime"]
+
+    def symbol_infos(self) -> list[SymbolInfo]:
+        """All symbols with their steps and status."""
+        return decode_exchange_info(self.get("exchangeInfo", {"showPermissionSets": "false"}))
+
+    def klines(
+        self,
+        symbol: str,
+        interval: Interval,
+        start_ms: int | None,
+        end_ms: int | None,
+        limit: int = MAX_KLINE_ROWS,
+    ) -> list[Kline]:
+        """Rows from `start_ms` to `end_ms` (open times, both inclusive, either may be None), oldest first.
+
+        The forming kline, which the exchange sends last, is marked `is_closed=False`.
+        """
+        query: dict[str, str | int] = {"symbol": symbol, "interval": interval.value, "limit": limit}
+        if start_ms is not None:
+            query["startTime"] = start_ms
+        if end_ms is not None:
+            query["endTime"] = end_ms
+        return decode_rest_klines(self.get("klines", query), symbol, interval, self._clock.now_ms())
+
+    def most_traded(self, count: int, quote_asset: str = "USDT") -> list[str]:
+        """The `count` symbols of this quote asset with the largest 24 h turnover, largest first."""
+
+        class Entry(msgspec.Struct):
+            symbol: str
+            quote_volume: str = msgspec.field(name="quoteVolume")
+
+        entries = msgspec.json.decode(self.get("ticker/24hr", {}), type=list[Entry])
+        ours = [entry for entry in entries if entry.symbol.endswith(quote_asset)]
+        ours.sort(key=lambda entry: Decimal(entry.quote_volume), reverse=True)
+        return [entry.symbol for entry in ours[:count]]
+
+    def get(self, endpoint: str, query: dict[str, str | int]) -> bytes:
+        """Body of GET /api/v3/`endpoint`. Raises RestUnavailable (try later) or RestRefused (never works)."""
+        self._take_weight(WEIGHTS.get(endpoint, 2))
+        errors = []
+        for _ in self._base_urls:
+            base_url = self._base_urls[self._host]
+            try:
+                response = self._client.get(f"{base_url}/api/v3/{endpoint}", params=query)
+            except httpx.HTTPError as error:
+                errors.append(f"{base_url}: {error!r}")
+            else:
+                self._note_used_weight(response)
+                if response.status_code == 200:
+                    return response.content
+                if response.status_code in (418, 429):
+                    raise self._told_to_wait(response)
+                if 400 <= response.status_code < 500 and response.status_code not in (403, 451):
+                    raise _refusal(response)
+                errors.append(f"{base_url}: HTTP {response.status_code}")
+            self._host = (self._host + 1) % len(self._base_urls)
+        raise RestUnavailable("; ".join(errors))
+
+    def _take_weight(self, weight: int) -> None:
+        """Wait until the budget of the running clock minute has room; refuse while the exchange bans us."""
+        while True:
+            with self._lock:
+                now_ms = self._clock.now_ms()
+                if now_ms < self._blocked_until_ms:
+                    wait_s = (self._blocked_until_ms - now_ms) / 1000
+                    raise RestUnavailable(f"the exchange asked us to wait {wait_s:.0f} s more", wait_s)
+                if now_ms - now_ms % WINDOW_MS != self._window_start_ms:
+                    self._window_start_ms, self._used_weight = now_ms - now_ms % WINDOW_MS, 0
+                if self._used_weight + weight <= self._weight_per_minute or self._used_weight == 0:
+                    self._used_weight += weight
+                    return
+                wait_s = (self._window_start_ms + WINDOW_MS - now_ms) / 1000
+            sleep_s(min(wait_s, 1.0))
+
+    def _note_used_weight(self, response: httpx.Response) -> None:
+        """The header counts everybody on this address; it outranks our own count."""
+        header = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
+        if header.isdigit():
+            with self._lock:
+                self._used_weight = max(self._used_weight, int(header))
+
+    def _told_to_wait(self, response: httpx.Response) -> RestUnavailable:
+        header = response.headers.get("Retry-After", "")
+        seconds = min(int(header), MAX_RETRY_AFTER_S) if header.isdigit() else DEFAULT_RETRY_AFTER_S
+        with self._lock:
+            self._blocked_until_ms = self._clock.now_ms() + seconds * 1000
+        log.warning("exchange_limits_us", status=response.status_code, retry_after_s=seconds)
+        return RestUnavailable(f"HTTP {response.status_code}: wait {seconds} s", seconds)
+
+
+def _refusal(response: httpx.Response) -> RestRefused:
+    try:
+        body = response.json()
+        return RestRefused(response.status_code, int(body["code"]), str(body["msg"]))
+    except (ValueError, KeyError, TypeError):
+        return RestRefused(response.status_code, 0, response.text[:200])
+
+
+def resolve_symbols(wanted: str, rest: ExchangeRest) -> list[str]:
+    """The SYMBOLS setting as a list: a comma list as it stands, `top:N` asked from the exchange.
+
+    Raises UnknownSymbol for a bad spelling, ValueError for a bad N.
+    """
+    if wanted.lower().startswith("top:"):
+        count = wanted[4:].strip()
+        if not count.isdigit() or not 1 <= int(count) <= 5000:
+            raise ValueError(f"SYMBOLS={wanted!r}: after top: comes a number from 1 to 5000")
+        return rest.most_traded(int(count))
+    return list(dict.fromkeys(parse_symbol(part) for part in wanted.split(",") if part.strip()))

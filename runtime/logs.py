@@ -1,0 +1,49 @@
+"""Structured logs: one JSON object a line on stdout, or coloured text for people."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.stdlib import BoundLogger
+
+
+def configure(room: str, level: str = "INFO", *, as_json: bool = True) -> None:
+    """Route structlog and the standard library's logging to stdout, each line bound to `room`."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # The Kafka client logs each retry of each request while the broker is away; health shows that already.
+    logging.getLogger("aiokafka").setLevel(max(logging.getLevelName(level), logging.ERROR))
+    structlog.contextvars.bind_contextvars(room=room)
+
+
+def get_logger(name: str) -> BoundLogger:
+    """A logger; call it as log.info("event_name", key=value)."""
+    logger: BoundLogger = structlog.stdlib.get_logger(name)
+    return logger

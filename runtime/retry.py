@@ -1,0 +1,30 @@
+"""Back-off with full jitter and a ceiling (AWS Architecture Blog, "Exponential Backoff And Jitter").
+
+For single calls use stamina; this is for loops that run for ever and reset on the first good message.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Backoff:
+    """Delays that double up to a ceiling, each drawn evenly between zero (or the floor) and the current bound."""
+
+    rng: random.Random
+    first_delay_s: float = 1.0
+    max_delay_s: float = 30.0
+    min_delay_s: float = 0.0
+    attempt: int = field(default=0, init=False)
+
+    def next_delay_s(self) -> float:
+        """How long to wait before the next try; counts the try."""
+        bound_s = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(self.attempt, 30))
+        self.attempt += 1
+        return self.rng.uniform(min(self.min_delay_s, bound_s), bound_s)
+
+    def reset(self) -> None:
+        """Call on the first good message, not on the accepted connection."""
+        self.attempt = 0

@@ -1,0 +1,13 @@
+from aiokafka import TopicPartition
+
+class KafkaError(RuntimeError):
+    retriable: bool
+
+class KafkaConnectionError(KafkaError): ...
+class KafkaTimeoutError(KafkaError): ...
+class TopicAlreadyExistsError(KafkaError): ...
+
+class OffsetOutOfRangeError(KafkaError):
+    args: tuple[dict[TopicPartition, int]]
+
+class NoOffsetForPartitionError(KafkaError): ...
