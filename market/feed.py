@@ -35,3 +35,17 @@ class FeedOutage(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     event_time_ms: int
     received_at_ms: int = 0
+
+
+class BadFrameRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame of the exchange that cannot be used, as it came (`frame`: raw bytes, base64 in JSON).
+
+    It never became a record of its own topic, so the dead letter made of it has no offset. `stream` is the
+    exchange's stream name, empty where the frame did not tell it.
+    """
+
+    stream: str
+    reason: str
+    frame: bytes
+    connection: str
+    received_at_ms: int

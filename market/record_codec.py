@@ -8,11 +8,11 @@ import msgspec
 
 from market.depth import BookTicker, DepthUpdate, MiniTicker, PartialDepth
 from market.errors import BadRecord
-from market.feed import FeedOutage
+from market.feed import BadFrameRecord, FeedOutage
 from market.kline import Candle, Kline
 from market.trade import Trade
 
-Record = Kline | Candle | Trade | DepthUpdate | PartialDepth | BookTicker | MiniTicker | FeedOutage
+Record = Kline | Candle | Trade | DepthUpdate | PartialDepth | BookTicker | MiniTicker | FeedOutage | BadFrameRecord
 
 _encoder: Final = msgspec.json.Encoder(decimal_format="string")
 _T = TypeVar("_T", bound=Record)

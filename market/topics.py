@@ -39,6 +39,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     book_ticker: Topic
     mini_ticker: Topic
     feed_outage: Topic
+    dead_frame: Topic
     candle: Topic
 
     def all(self) -> tuple[Topic, ...]:
