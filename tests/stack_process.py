@@ -1,0 +1,152 @@
+"""A whole stack as a user starts it: `candlewire up` in its own DATA_DIR, watched from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import psycopg
+
+from runtime.clock import SystemClock, sleep_s
+
+ROOT = Path(__file__).resolve().parent.parent
+CANDLEWIRE = Path(sys.executable).parent / "candlewire"
+READY_DEADLINE_S = 90.0
+STOP_DEADLINE_S = 15.0
+POLL_S = 0.25
+_T = TypeVar("_T")
+
+
+def free_port() -> int:
+    """A TCP port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: str, probe: Callable[[], _T | None], deadline_s: float) -> _T:
+    """The first true answer of `probe`, asked every POLL_S. Raises TimeoutError naming `what`."""
+    clock = SystemClock()
+    end_s = clock.monotonic_s() + deadline_s
+    while True:
+        if answer := probe():
+            return answer
+        if clock.monotonic_s() > end_s:
+            raise TimeoutError(f"waited {deadline_s:.0f} s for {what}")
+        sleep_s(POLL_S)
+
+
+class StackProcess:
+    """Use as a context manager; `variables` are the settings of contract and rooms (SOURCE, SYMBOLS, ...)."""
+
+    def __init__(self, data_dir: Path, **variables: str) -> None:
+        self.data_dir = data_dir
+        self.output: deque[str] = deque(maxlen=500)
+        self._variables = {"PORT": str(free_port()), "STREAM_PORT": str(free_port()), **variables}
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> StackProcess:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every command of this stack is run with."""
+        return {**os.environ, **self._variables, "DATA_DIR": str(self.data_dir)}
+
+    def start(self) -> None:
+        """Start and wait for READY. Raises TimeoutError with the output so far."""
+        self._process = subprocess.Popen(
+            [str(CANDLEWIRE), "up"],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        ready = threading.Event()
+
+        def read(process: subprocess.Popen[str]) -> None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                self.output.append(line.rstrip())
+                if line.startswith("READY"):
+                    ready.set()
+
+        threading.Thread(target=read, args=(self._process,), daemon=True).start()
+        process = self._process
+        try:
+            wait_for("READY", lambda: ready.is_set() or process.poll() is not None, READY_DEADLINE_S)
+        except TimeoutError as error:
+            self.stop()
+            raise TimeoutError(f"{error}; it printed:\n" + "\n".join(self.output)) from None
+        if not ready.is_set():
+            raise RuntimeError(f"candlewire up ended with {process.returncode}:\n" + "\n".join(self.output))
+
+    def stop(self) -> None:
+        """SIGTERM, and wait; SIGKILL after the deadline (which fails the caller)."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `candlewire ...` against this stack."""
+        return subprocess.run(
+            [str(CANDLEWIRE), *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """`candlewire status --json`."""
+        answer: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        return answer
+
+    def room(self, name: str) -> dict[str, Any]:
+        """The status entry of one room."""
+        entry: dict[str, Any] = next(room for room in self.status()["rooms"] if room["name"] == name)
+        return entry
+
+    def kill(self, name: str) -> int:
+        """kill -9 the room's process; returns the pid that died."""
+        pid = int(self.room(name)["pid"])
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def wait_restarted(self, name: str, old_pid: int, deadline_s: float = 60.0) -> dict[str, Any]:
+        """Wait until the room runs again under another pid and is ready."""
+
+        def probe() -> dict[str, Any] | None:
+            room = self.room(name)
+            return room if room["ready"] and room["pid"] not in (None, old_pid) else None
+
+        return wait_for(f"{name} to be ready again", probe, deadline_s)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """The stack's database, as its owner, autocommit, times in UTC."""
+        return psycopg.connect(self.status()["database_url"], autocommit=True, options="-c timezone=UTC")
