@@ -1,4 +1,4 @@
-"""The account that every line must be able to give: each second a row or a listed gap, each candle recomputed.
+"""The account that every line must be able to give: each second a row or a gap, each candle recomputed.
 
 Anomaly names after Jepsen's queue checker (reliability.md 2): lost, duplicate, phantom, skewed aggregate, unflagged gap.
 """
