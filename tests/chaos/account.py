@@ -1,6 +1,6 @@
 """The account that every line must be able to give: each second a row or a gap, each candle recomputed.
 
-Anomaly names after Jepsen's queue checker (reliability.md 2): lost, duplicate, phantom, skewed aggregate, unflagged gap.
+Anomaly names after Jepsen (reliability.md 2): lost, duplicate, phantom, skewed aggregate, unflagged gap.
 """
 
 from __future__ import annotations
