@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow, dict_row
 
 from runtime.health import Health
@@ -26,6 +27,7 @@ __all__ = [
     "connect_when_ready",
     "dict_row",
     "is_retryable",
+    "parse_url",
     "sql",
 ]
 
@@ -37,6 +39,11 @@ log = get_logger(__name__)
 
 def _options(statement_timeout_ms: int) -> str:
     return f"-c timezone=UTC -c statement_timeout={statement_timeout_ms} -c lock_timeout={LOCK_TIMEOUT_MS}"
+
+
+def parse_url(database_url: str) -> dict[str, str]:
+    """The parts of a connection string by libpq's names (host, port, dbname, user, ...). Raises ProgrammingError."""
+    return {name: str(value) for name, value in conninfo_to_dict(database_url).items() if value is not None}
 
 
 def connect(

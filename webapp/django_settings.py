@@ -1,0 +1,137 @@
+"""Django's settings, all derived from webapp/settings.py; nothing is read from the environment here."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from runtime.database import parse_url
+from runtime.settings import load
+from webapp.settings import WebappSettings
+
+ROOM = load(WebappSettings)
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ROOT / "webapp" / "pages"
+READ_TIMEOUT_MS = 5_000
+MIGRATE_TIMEOUT_MS = 120_000
+YEAR_S = 365 * 24 * 3600
+
+DEBUG = False
+SECRET_KEY = ROOM.secret_key or secrets.token_urlsafe(50)
+ALLOWED_HOSTS = ROOM.allowed_hosts()
+ROOT_URLCONF = "webapp.urls"
+WSGI_APPLICATION = "webapp.wsgi.application"
+INSTALLED_APPS = ["django.contrib.staticfiles", "rest_framework", "drf_spectacular", "webapp"]
+MIDDLEWARE = [
+    "webapp.middleware.SecurityHeaders",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "webapp.middleware.ApiErrors",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [PAGES / "templates"],
+        "OPTIONS": {"context_processors": ["webapp.context.site"]},
+    }
+]
+
+
+def _database(url: str, options: str) -> dict[str, object]:
+    """A libpq URL as Django wants it; a connection lives as long as its thread, checked before each request."""
+    parts = parse_url(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.pop("dbname", ""),
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": parts.pop("port", ""),
+        "OPTIONS": {**parts, "application_name": "webapp", "connect_timeout": 3, "options": options},
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+    }
+
+
+#: default: the owner, for migrations alone. reader: everything that answers a request; it cannot write.
+DATABASES = {
+    "default": _database(ROOM.database_url, f"-c statement_timeout={MIGRATE_TIMEOUT_MS} -c lock_timeout=10000"),
+    "reader": _database(
+        ROOM.analyst_database_url or ROOM.database_url,
+        f"-c statement_timeout={READ_TIMEOUT_MS} -c default_transaction_read_only=on",
+    ),
+}
+DATABASE_ROUTERS = ["webapp.router.ReadersRead"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
+
+
+def _static_version() -> str:
+    """Changes with the content of our own static files and the version of what is installed."""
+    digest = hashlib.sha256()
+    for path in (*sorted((PAGES / "static").rglob("*")), ROOT / "package-lock.json"):
+        if path.is_file():
+            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+try:
+    APP_VERSION = version("candlewire")
+except PackageNotFoundError:
+    APP_VERSION = "unversioned"
+
+# Files keep their names under a path that changes with their content: ES modules import each other by relative
+# path, and browsers may keep everything for ever.
+STATIC_URL = f"/static/{_static_version()}/"
+STATIC_ROOT = ROOT / "staticfiles"
+_VENDOR = {
+    "vendor/lightweight-charts": ROOT / "node_modules" / "lightweight-charts" / "dist",
+    "vendor/inter": ROOT / "node_modules" / "@fontsource-variable" / "inter" / "files",
+}
+STATICFILES_DIRS: list[object] = [
+    path for path in [PAGES / "static", *_VENDOR.items()] if (path[1] if isinstance(path, tuple) else path).is_dir()
+]
+STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/"
+WHITENOISE_MAX_AGE = YEAR_S
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = ROOM.web_https
+SECURE_HSTS_SECONDS = YEAR_S if ROOM.web_https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = ROOM.web_https
+SECURE_HSTS_PRELOAD = ROOM.web_https
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ROOM.web_https else None
+CSRF_COOKIE_SECURE = ROOM.web_https
+CSRF_COOKIE_SAMESITE = "Strict"
+CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in ALLOWED_HOSTS] if ROOM.web_https else []
+
+LOGGING_CONFIG = None
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["webapp.api.native.rendering.JsonRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "webapp.api.native.problems.handle",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Candlewire",
+    "VERSION": APP_VERSION,
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "DISABLE_ERRORS_AND_WARNINGS": False,
+}

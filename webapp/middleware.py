@@ -1,0 +1,72 @@
+"""Headers that every answer carries, and JSON errors for the APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.core.exceptions import DisallowedHost
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from runtime.logs import get_logger
+from webapp.context import stream_origin
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+log = get_logger(__name__)
+
+
+class SecurityHeaders:
+    """Content-Security-Policy without any inline code, and no needless browser powers."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        try:
+            stream = " " + stream_origin(request)
+        except DisallowedHost:
+            stream = ""
+        response["Content-Security-Policy"] = (
+            "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+            f"connect-src 'self'{stream}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        )
+        response["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+        return response
+
+
+class ApiErrors:
+    """Errors under /api/ in the dialect of the caller, never an HTML page and never a stack trace."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        is_html = response.get("Content-Type", "").startswith("text/html")
+        if request.path.startswith("/api/") and response.status_code >= 400 and is_html:
+            return api_error(request, response.status_code, "")
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """The database away: 503 at once, for pages and APIs alike. Our own bugs: logged, 500."""
+        if isinstance(error, (DatabaseError, InterfaceError)):
+            log.warning("database_error", path=request.path, error=str(error).splitlines()[0] if str(error) else "")
+            if request.path.startswith("/api/"):
+                return api_error(request, 503, "the database does not answer; try again")
+            return HttpResponse("The database does not answer. Try again.", status=503, content_type="text/plain")
+        if request.path.startswith("/api/"):
+            log.exception("request_failed", path=request.path, exc_info=error)
+            return api_error(request, 500, "")
+        return None
+
+
+def api_error(request: HttpRequest, status: int, detail: str) -> HttpResponse:
+    """An error of this status as Binance (under /api/v3) or RFC 9457 words it."""
+    from webapp.api.binance.errors import for_status
+    from webapp.api.native.problems import problem
+
+    if request.path.startswith("/api/v3"):
+        return for_status(status, detail)
+    return problem(status, detail, request.path)

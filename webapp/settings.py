@@ -1,0 +1,39 @@
+"""What the web application can be told."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from runtime.settings import DatabaseSettings, KafkaSettings, RoomSettings, split_list
+
+
+class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
+    """Settings of `webapp`."""
+
+    port: int = Field(8000, ge=0, le=65535, description="port of pages and HTTP API; 0 = any free one")
+    web_host: str = Field("127.0.0.1", description="address that the web server listens on; a container needs 0.0.0.0")
+    web_threads: int = Field(8, ge=1, le=64, description="requests served at the same time")
+    web_allowed_hosts: str = Field(
+        "localhost,127.0.0.1,[::1]", description="comma list of the host names that the site answers to"
+    )
+    web_https: bool = Field(
+        False, description="the site is reached over TLS (through a proxy): secure cookies, HSTS, redirect"
+    )
+    web_stream_url: str = Field(
+        "",
+        pattern=r"^(wss?://[^\s;,'\"/]+)?$",
+        description="WebSocket origin that browsers use; empty = the page's own host with STREAM_PORT",
+    )
+    stream_port: int = Field(5000, ge=1, le=65535, description="port of the WebSocket relay")
+    secret_key: str = Field("", description="Django's secret key, 50 characters or more; empty = a new one each start")
+    analyst_database_url: str = Field(
+        "", description="connection string of the read-only role, used for all API reads; empty = DATABASE_URL"
+    )
+    api_weight_per_minute: int = Field(
+        6000, ge=0, description="request weight that one address may use a minute, in Binance's weights; 0 = no limit"
+    )
+    source: str = Field("sim", pattern="^(binance|sim|tape)$", description="where the data come from (labels)")
+
+    def allowed_hosts(self) -> list[str]:
+        """Host names that the site answers to."""
+        return list(split_list(self.web_allowed_hosts))
