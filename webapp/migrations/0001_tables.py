@@ -48,6 +48,7 @@ create table aggregated_kline (
     updated_at timestamptz not null default now(),
     primary key (symbol, interval, open_time)
 );
+create index aggregated_kline_forming on aggregated_kline (symbol, interval, open_time) where not is_closed;
 
 create table kline_checkpoint (
     topic text not null,
@@ -102,6 +103,14 @@ create table dirty_minute (
     primary key (symbol, open_time)
 );
 
+create table candle_outbox (
+    symbol text not null,
+    interval text not null,
+    open_time timestamptz not null,
+    marks bigint not null default 1,
+    primary key (symbol, interval, open_time)
+);
+
 create table feed_outage (
     symbol text not null,
     stream text not null,
@@ -147,6 +156,7 @@ COMMENTS = {
     "kline_gap": "The gap ledger: every known hole, with its cause; rows stay after the repair",
     "dead_letter": "Records and frames that can never work, with the reason and the raw bytes",
     "dirty_minute": "Minutes whose 1 s rows changed since the last roll-up; a work queue",
+    "candle_outbox": "Candles that changed and are not yet on the candle topic; a work queue",
     "feed_outage": "What the producer reported of its own feed: which stream was out, when and why",
     "market_symbol": "Symbols of the exchange with their price and quantity steps",
     "symbol_ticker": "Newest rolling 24 h figures of each symbol",
@@ -199,6 +209,7 @@ _SPECIAL = {
     "dead_letter.reason": "What is wrong with it",
     "dead_letter.payload": "The raw bytes",
     "dirty_minute.marks": "How often it was marked; the update takes the row lock that the roll-up waits for",
+    "candle_outbox.marks": "How often it was marked; the update takes the row lock that the publisher holds",
     "feed_outage.detail": "More of the cause, for people",
     "market_symbol.base_asset": "Asset that is bought and sold",
     "market_symbol.quote_asset": "Asset it is priced in",
