@@ -15,26 +15,8 @@ REGISTRY_HOSTS = re.compile(
 )
 URLS = re.compile(r"https?://")
 TEXT_SUFFIXES = frozenset(
-    [
-        ".py",
-        ".md",
-        ".toml",
-        ".yml",
-        ".yaml",
-        ".ini",
-        ".in",
-        ".lock",
-        ".json",
-        ".js",
-        ".css",
-        ".html",
-        ".txt",
-        ".cfg",
-        ".sh",
-        ".properties",
-        ".conf",
-        ".example",
-    ]
+    {".py", ".md", ".toml", ".yml", ".yaml", ".ini", ".in", ".lock", ".json", ".js", ".css", ".html", ".txt"}
+    | {".cfg", ".sh", ".properties", ".conf", ".example"}
 )
 #: These two name what they forbid.
 SELF = frozenset({"tests/architecture/repository_rules.py", "tests/architecture/test_architecture_repository.py"})
