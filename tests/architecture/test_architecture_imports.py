@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from source_rules import PACKAGES, ROOMS
+from tests.architecture.source_rules import PACKAGES, ROOMS
 
 ROOT = Path(__file__).resolve().parents[2]
 LINT = Path(sys.executable).with_name("lint-imports")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-import repository_rules as rules
+from tests.architecture import repository_rules as rules
 
 ROOT = Path(__file__).resolve().parents[2]
 HASH = "a" * 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from source_rules import PACKAGES, RULES
+from tests.architecture.source_rules import PACKAGES, RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 TOPICS = '[kline_1s]\nkind = "fact"\n[dead_frame]\nkind = "fact"\n'

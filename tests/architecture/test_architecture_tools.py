@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from source_rules import PACKAGES
+from tests.architecture.source_rules import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
