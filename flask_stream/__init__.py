@@ -1,0 +1,1 @@
+"""Kafka to browsers and clients over WebSocket: one frame encoded once, sent by one thread (docs/LIVE.md)."""

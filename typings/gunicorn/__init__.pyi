@@ -1,0 +1,1 @@
+# The part of gunicorn that flask_stream/ uses; the package ships no types.
