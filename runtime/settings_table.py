@@ -1,7 +1,7 @@
 """Every variable of the given settings modules: for the settings table of the docs, and to tell a misspelt one.
 
-`python -m runtime.settings_table > docs/SETTINGS.md` writes the page; with names of settings modules, their table alone.
-Modules are named by strings, so that nothing here depends on a room.
+`python -m runtime.settings_table > docs/SETTINGS.md` writes the page; with names of settings modules, their table
+alone. Modules are named by strings, so that nothing here depends on a room.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MODULES = (*(f"{room}.settings" for room in ROOMS), "runtime.topic_admin")
 PAGE = """# Settings
 
 Read from the environment, then from `.env` in the working directory, then the default. Written by
-`python -m runtime.settings_table` from the settings model of each room; do not edit. `stack` stands for `make run` and every
-`candlewire` command: what it is told, it hands on to the rooms.
+`python -m runtime.settings_table` from the settings model of each room; do not edit. `stack` stands for `make run` and
+every `candlewire` command: what it is told, it hands on to the rooms.
 
 """
 

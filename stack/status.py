@@ -1,0 +1,152 @@
+"""What runs, and is it ready: read from the description of the newest start and asked of each room."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from stack.layout import Layout
+from stack.rooms import engine_probes
+
+PROBE_TIMEOUT_S = 1.0
+MAX_REASON_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class RoomStatus:
+    """One room or engine as it is now. `reason` says why it is not ready."""
+
+    name: str
+    pid: int | None
+    state: str
+    ready: bool
+    restarts: int
+    health_url: str | None
+    log: str
+    reason: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        """The shape of contract.md."""
+        return {
+            "name": self.name,
+            "pid": self.pid,
+            "state": self.state,
+            "ready": self.ready,
+            "restarts": self.restarts,
+            "health_url": self.health_url,
+            "log": self.log,
+        }
+
+
+def running_pid(layout: Layout) -> int | None:
+    """Process id of the `candlewire up` that holds this DATA_DIR, or None."""
+    try:
+        with open(layout.lock, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read() or 0) or None
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def description(layout: Layout) -> dict[str, Any] | None:
+    """What the newest start wrote down, or None if there was none."""
+    try:
+        found: dict[str, Any] = json.loads(layout.description.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def starts_of(layout: Layout, name: str) -> list[int]:
+    """Process ids of every start since `candlewire up`, oldest first."""
+    try:
+        return [int(line) for line in layout.starts(name).read_text("utf-8").split()]
+    except (OSError, ValueError):
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """True when the process is there and no zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def ask_ready(health_url: str) -> tuple[bool, str]:
+    """Ask a room's /readyz; returns whether it is ready, else why not."""
+    parts = urlsplit(health_url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status == 200:
+            return True, ""
+        reasons = json.loads(body).get("reasons", [])
+        return False, "; ".join(map(str, reasons))[:MAX_REASON_CHARACTERS]
+    except (OSError, http.client.HTTPException):
+        return False, "starting"
+    except ValueError:
+        return False, "its health answer cannot be read"
+    finally:
+        connection.close()
+
+
+def room_status(layout: Layout, room: Mapping[str, Any], ports: Mapping[str, int]) -> RoomStatus:
+    """One room as it is now."""
+    name = str(room["name"])
+    pids = starts_of(layout, name)
+    alive = bool(pids) and is_alive(pids[-1])
+    if not alive:
+        ready, reason = False, "restarting" if pids else "starting"
+    elif room["health_url"] is not None:
+        ready, reason = ask_ready(str(room["health_url"]))
+    else:
+        ready = engine_probes(ports)[name]()
+        reason = "" if ready else "starting"
+    return RoomStatus(
+        name=name,
+        pid=pids[-1] if alive else None,
+        state=("running" if ready else "starting") if alive else "restarting",
+        ready=ready,
+        restarts=max(0, len(pids) - 1),
+        health_url=room["health_url"],
+        log=str(room["log"]),
+        reason=reason,
+    )
+
+
+def stack_status(layout: Layout) -> dict[str, Any]:
+    """The whole stack in the shape of contract.md; `rooms` are RoomStatus here."""
+    found = description(layout)
+    if found is None:
+        return {"ready": False, "source": None, "symbols": [], "urls": {}, "rooms": []}
+    ports = found.pop("ports")
+    rooms = [room_status(layout, room, ports) for room in found.pop("rooms")]
+    if running_pid(layout) is None:
+        rooms = [
+            RoomStatus(
+                room.name,
+                room.pid,
+                "stopped" if room.pid is None else room.state,
+                False,
+                room.restarts,
+                room.health_url,
+                room.log,
+                "not started",
+            )
+            for room in rooms
+        ]
+    ready = bool(rooms) and all(room.ready for room in rooms) and bool(found.pop("topics_applied", True))
+    return {"ready": ready, **found, "rooms": rooms}
