@@ -1,0 +1,1 @@
+"""The producer: the exchange's WebSocket to Kafka."""

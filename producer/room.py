@@ -1,0 +1,72 @@
+"""The parts of a producer put together, and the order in which they stop: connections first, then what they brought."""
+
+from __future__ import annotations
+
+import asyncio
+
+from producer.buffer import Buffer
+from producer.connections import plan_connections
+from producer.feed import BadShare, Feed, TooManyBadFrames
+from producer.metrics import ProducerMetrics
+from producer.publish import Linger, Pump
+from producer.settings import ProducerSettings
+from producer.slots import Exchange, Slot
+from producer.symbols import check_symbols, wanted_symbols
+from runtime.clock import Clock, new_random
+from runtime.exchange_rest import ExchangeRest
+from runtime.health import Health
+from runtime.kafka_batches import BatchProducer, open_batches
+from runtime.kafka_client import load_topics
+from runtime.lifecycle import Stop
+from runtime.logs import get_logger
+from runtime.retry import Backoff
+
+FLUSH_TIMEOUT_S = 1.5
+REST_MAX_DELAY_S = 30.0
+
+log = get_logger(__name__)
+
+
+async def run_producer(settings: ProducerSettings, health: Health, clock: Clock, stop: Stop) -> None:
+    """Run until asked to stop. Ends the process with code 1 when too many frames are bad."""
+    rng = new_random()
+    rest = ExchangeRest(settings.rest_urls(), clock)
+    symbols = await wanted_symbols(settings.symbols, rest, health, Backoff(rng, max_delay_s=REST_MAX_DELAY_S), stop)
+    plan = plan_connections(symbols, settings.stream_list(), settings.streams_per_connection)
+    buffer = Buffer(settings.produce_buffer_bytes)
+    bad_share = BadShare(settings.bad_frame_window_frames, settings.bad_frame_max_share)
+    feed = Feed((key for keys in plan for key in keys), load_topics(), buffer, clock, bad_share)
+    exchange = Exchange(settings, feed, clock, rng, health, stop)
+    linger = Linger(
+        settings.produce_fact_linger_ms / 1000, settings.produce_bulk_linger_ms / 1000, settings.produce_stall_s
+    )
+
+    def on_progress() -> None:
+        feed.report_losses()
+        health.set_ready()
+
+    pump = Pump(buffer, linger, clock, health, on_progress)
+    ProducerMetrics(feed, buffer, pump, exchange).register()
+
+    async def open_client() -> BatchProducer | None:
+        return await open_batches(settings.kafka_bootstrap_servers, "producer", health, Backoff(rng), stop)
+
+    log.info("starting", symbols=len(symbols), connections=len(plan), streams=settings.streams)
+    pumping = asyncio.create_task(pump.run(open_client))
+    checking = asyncio.create_task(check_symbols(symbols, rest, health, Backoff(rng, max_delay_s=60.0), stop))
+    slots = [asyncio.create_task(Slot(f"c{n}", keys, exchange).run()) for n, keys in enumerate(plan, 1)]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({*slots, pumping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    except TooManyBadFrames as error:
+        log.error("too_many_bad_frames", error=str(error))
+        raise SystemExit(1) from None
+    finally:
+        stop.set()
+        await asyncio.gather(*slots, return_exceptions=True)
+        await pump.finish(FLUSH_TIMEOUT_S)
+        checking.cancel()
+        await asyncio.gather(pumping, checking, stopping, return_exceptions=True)
+        rest.close()
