@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.architecture.source_rules import PACKAGES, ROOMS
 
 ROOT = Path(__file__).resolve().parents[2]

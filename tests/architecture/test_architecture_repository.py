@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.architecture import repository_rules as rules
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.architecture.source_rules import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
