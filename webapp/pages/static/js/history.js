@@ -1,0 +1,69 @@
+// Pages of stored bars and of the gap ledger over HTTP, with a bounded number of tries.
+
+/** Bars of one page; the most the API gives. */
+export const PAGE_BARS = 1_000;
+const MAX_TRIES = 5;
+const TRY_TIMEOUT_MS = 8_000;
+const MAX_DELAY_MS = 8_000;
+
+/** An answer that trying again does not change: what is wrong in `message`, the HTTP status in `status`. */
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The address of a page of bars: the newest ones, or the newest before `endMs` (exclusive). */
+export function klinesUrl(base, symbol, interval, endMs = null) {
+  const query = new URLSearchParams({ symbol, interval, limit: String(PAGE_BARS) });
+  if (endMs !== null) query.set("end", String(endMs));
+  return `${base}?${query}`;
+}
+
+/** Bars of a page, oldest first. `signal` ends the wait when the view has moved on. */
+export async function fetchBars(url, signal, onRetry = () => {}) {
+  const answer = await fetchJson(url, signal, onRetry);
+  return answer.bars ?? answer.klines ?? [];
+}
+
+/** Rows of the gap ledger that touch [fromMs, toMs). */
+export async function fetchGaps(base, symbol, fromMs, toMs, signal) {
+  const query = new URLSearchParams({ symbol, from: String(fromMs), to: String(toMs) });
+  return (await fetchJson(`${base}?${query}`, signal)).gaps ?? [];
+}
+
+/** JSON of a GET. Tries again with full jitter on network trouble, 429 and 5xx; other answers raise Refused. */
+export async function fetchJson(url, signal, onRetry = () => {}) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const limit = AbortSignal.any([signal, AbortSignal.timeout(TRY_TIMEOUT_MS)]);
+      const response = await fetch(url, { signal: limit, headers: { Accept: "application/json" } });
+      if (response.ok) return await response.json();
+      const reason = await reasonOf(response);
+      if (response.status < 500 && response.status !== 429) throw new Refused(reason, response.status);
+      throw new Error(reason);
+    } catch (error) {
+      if (signal.aborted || error instanceof Refused || attempt >= MAX_TRIES) throw error;
+      onRetry(attempt, error);
+      await pause(Math.random() * Math.min(MAX_DELAY_MS, 300 * 2 ** attempt), signal);
+    }
+  }
+}
+
+async function reasonOf(response) {
+  try {
+    const body = await response.json();
+    return body.detail ?? body.msg ?? body.title ?? `answer ${response.status}`;
+  } catch {
+    return `answer ${response.status}`;
+  }
+}
+
+/** Resolves after `ms`, or at once when `signal` aborts. */
+export function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+  });
+}
