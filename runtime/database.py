@@ -22,6 +22,7 @@ __all__ = [
     "DatabaseError",
     "OperationalError",
     "TupleRow",
+    "UnusableData",
     "connect",
     "connect_async",
     "connect_when_ready",
@@ -33,6 +34,8 @@ __all__ = [
 
 DatabaseError = psycopg.Error
 OperationalError = psycopg.OperationalError
+#: The values themselves are refused (out of range, constraint): SQLSTATE classes 22 and 23.
+UnusableData = (psycopg.DataError, psycopg.IntegrityError)
 
 log = get_logger(__name__)
 

@@ -38,6 +38,7 @@ __all__ = [
     "partitions_of",
     "start_when_ready",
     "topic_states",
+    "topic_states_now",
 ]
 
 log = get_logger(__name__)
@@ -122,6 +123,16 @@ async def topic_states(
         health.set_problem("kafka", reason)
         await stop.wait(backoff.next_delay_s())
     return {}
+
+
+async def topic_states_now(bootstrap_servers: str, topic_names: list[str]) -> dict[str, TopicState]:
+    """State of those of the topics that exist, asked once. Raises KafkaError or OSError."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id="topic_states")
+    try:
+        await admin.start()
+        return await describe(admin, topic_names)
+    finally:
+        await admin.close()
 
 
 def partitions_of(states: Iterable[TopicState]) -> list[TopicPartition]:

@@ -1,0 +1,1 @@
+"""Kafka to PostgreSQL: rows, gap ledger and checkpoint in one transaction (docs/ARCHITECTURE.md)."""

@@ -1,0 +1,281 @@
+"""One batch: Kafka records turned into what the transaction writes. Pure, no I/O.
+
+The row path is built for catch-up: a kline record is decoded into text fields that go to COPY as they came, and
+numbers are checked for the whole batch at once. What fails a check is decoded again strictly (Decimal, the
+exchange's rules); only what fails that too becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from market.depth import MiniTicker
+from market.errors import BadFrame, BadRecord
+from market.feed import BadFrameRecord, FeedOutage
+from market.interval import DAY_MS, SECOND_MS
+from market.kline import Kline, require_sane_kline
+from market.record_codec import RecordDecoder
+from market.topics import Topics
+from runtime.kafka_client import ConsumerRecord, TopicPartition
+
+#: A kline this far ahead of the broker's clock would move the watermark beyond everything real.
+MAX_AHEAD_MS = DAY_MS
+MAX_SYMBOL_CHARS = 40
+MAX_TRADE_NUMBER = 2**63 - 1
+#: What plain and scientific decimal numbers are written with, and what separates them here.
+_NUMBER_CHARS = b"0123456789.E+-\t\n"
+_TABS_IN_NUMBERS = 7
+
+
+class WireKline(msgspec.Struct, kw_only=True, gc=False):
+    """The record of market.kline.Kline with its decimals still text."""
+
+    symbol: str
+    interval: str
+    open_time_ms: int
+    close_time_ms: int
+    open: str
+    high: str
+    low: str
+    close: str
+    base_volume: str
+    quote_volume: str
+    trade_count: int
+    taker_buy_base_volume: str
+    taker_buy_quote_volume: str
+    first_trade_id: int
+    last_trade_id: int
+    is_closed: bool
+    event_time_ms: int
+    received_at_ms: int = 0
+
+
+class Row(msgspec.Struct, gc=False):
+    """A 1 s kline on its way to the table; `record` is where it came from."""
+
+    kline: WireKline
+    numbers: str
+    record: ConsumerRecord
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A row of `dead_letter`. `offset` is None where the frame never reached Kafka."""
+
+    topic: str
+    partition: int
+    offset: int | None
+    reason: str
+    payload: bytes
+    received_at_ms: int
+
+
+@dataclass
+class Progress:
+    """What a batch takes from one partition: the offset it must start at, and the next one after it."""
+
+    start_offset: int
+    next_offset: int
+    record_count: int = 0
+    newest_append_ms: int = 0
+
+
+@dataclass
+class Batch:
+    """Everything one transaction writes."""
+
+    #: symbol -> open_time_ms -> row; the newest event time wins within the batch
+    rows: dict[str, dict[int, Row]] = field(default_factory=dict)
+    outages: list[tuple[FeedOutage, ConsumerRecord]] = field(default_factory=list)
+    tickers: dict[str, tuple[MiniTicker, ConsumerRecord]] = field(default_factory=dict)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    progress: dict[TopicPartition, Progress] = field(default_factory=dict)
+    #: partitions in which offsets were skipped
+    jumped: set[TopicPartition] = field(default_factory=set)
+    record_count: int = 0
+    byte_count: int = 0
+    bad_count: int = 0
+
+    @property
+    def row_count(self) -> int:
+        """Kline rows, after the last of each key was kept."""
+        return sum(len(rows) for rows in self.rows.values())
+
+
+_wire_decoder = msgspec.json.Decoder(WireKline)
+_strict_decoder = RecordDecoder(Kline)
+_outage_decoder = RecordDecoder(FeedOutage)
+_ticker_decoder = RecordDecoder(MiniTicker)
+_bad_frame_decoder = RecordDecoder(BadFrameRecord)
+
+
+class BatchBuilder:
+    """Takes records in offset order and builds one batch of them."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.batch = Batch()
+        self._topics = topics
+
+    def add(self, partition: TopicPartition, records: Sequence[ConsumerRecord], expected_offset: int) -> None:
+        """The next records of a partition; a first offset other than `expected_offset` is a jump."""
+        if not records:
+            return
+        batch = self.batch
+        progress = batch.progress.setdefault(partition, Progress(expected_offset, expected_offset))
+        last = records[-1]
+        if records[0].offset != progress.next_offset or last.offset - records[0].offset != len(records) - 1:
+            batch.jumped.add(partition)
+        if partition.topic == self._topics.kline_1s.name:
+            self._add_klines(records)
+        else:
+            self._add_others(partition.topic, records)
+        progress.next_offset = last.offset + 1
+        progress.record_count += len(records)
+        progress.newest_append_ms = last.timestamp
+        batch.record_count += len(records)
+
+    def _add_klines(self, records: Sequence[ConsumerRecord]) -> None:
+        """The hot loop: about 2 us a record."""
+        decode, rows = _wire_decoder.decode, self.batch.rows
+        added: list[Row] = []
+        byte_count = 0
+        newest_possible_ms = records[-1].timestamp + MAX_AHEAD_MS
+        for record in records:
+            value = record.value
+            try:
+                kline = decode(value)  # type: ignore[arg-type]  # None raises TypeError, caught below
+                byte_count += len(value)  # type: ignore[arg-type]
+            except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+                self._add_strictly(record, newest_possible_ms)
+                continue
+            if not _is_plain(kline, newest_possible_ms):
+                self._add_strictly(record, newest_possible_ms)
+                continue
+            added.append(Row(kline, numbers_of(kline), record))
+        self.batch.byte_count += byte_count
+        if not are_numbers([row.numbers for row in added]):
+            for row in added:
+                self._add_strictly(row.record, newest_possible_ms)
+            return
+        for row in added:
+            keep_newest(rows, row)
+
+    def _add_strictly(self, record: ConsumerRecord, newest_possible_ms: int) -> None:
+        """One kline by the strict decoder: a row, or a dead letter that says why not."""
+        try:
+            kline = strict_kline(record.value, newest_possible_ms)
+        except (BadRecord, BadFrame) as error:
+            self._add_dead_letter(record, str(error))
+        else:
+            keep_newest(self.batch.rows, Row(kline, numbers_of(kline), record))
+
+    def _add_others(self, topic: str, records: Iterable[ConsumerRecord]) -> None:
+        batch, topics = self.batch, self._topics
+        for record in records:
+            batch.byte_count += len(record.value or b"")
+            try:
+                if topic == topics.feed_outage.name:
+                    batch.outages.append((_outage_decoder.decode(record.value), record))
+                elif topic == topics.mini_ticker.name:
+                    ticker = _ticker_decoder.decode(record.value)
+                    held = batch.tickers.get(ticker.symbol)
+                    if held is None or ticker.event_time_ms >= held[0].event_time_ms:
+                        batch.tickers[ticker.symbol] = (ticker, record)
+                else:
+                    frame = _bad_frame_decoder.decode(record.value)
+                    batch.dead_letters.append(
+                        DeadLetter(frame.stream or topic, 0, None, frame.reason, frame.frame, frame.received_at_ms)
+                    )
+            except BadRecord as error:
+                self._add_dead_letter(record, str(error))
+
+    def _add_dead_letter(self, record: ConsumerRecord, reason: str) -> None:
+        self.batch.bad_count += 1
+        self.batch.dead_letters.append(dead_letter_of(record, reason))
+
+
+def dead_letter_of(record: ConsumerRecord, reason: str) -> DeadLetter:
+    """The letter of a record that can never work."""
+    return DeadLetter(record.topic, record.partition, record.offset, reason, record.value or b"", record.timestamp)
+
+
+def keep_newest(rows: dict[str, dict[int, Row]], row: Row) -> None:
+    """Put the row under its key unless one with the same or a newer event time is there (the table's own rule)."""
+    kline = row.kline
+    of_symbol = rows.get(kline.symbol)
+    if of_symbol is None:
+        rows[kline.symbol] = {kline.open_time_ms: row}
+        return
+    held = of_symbol.setdefault(kline.open_time_ms, row)
+    if held is not row and held.kline.event_time_ms < kline.event_time_ms:
+        of_symbol[kline.open_time_ms] = row
+
+
+def numbers_of(kline: WireKline) -> str:
+    """The eight decimals as COPY wants them, ending the line."""
+    return (
+        f"{kline.open}\t{kline.high}\t{kline.low}\t{kline.close}\t{kline.base_volume}\t{kline.quote_volume}\t"
+        f"{kline.taker_buy_base_volume}\t{kline.taker_buy_quote_volume}\n"
+    )
+
+
+def are_numbers(numbers: Sequence[str]) -> bool:
+    """True when all texts can only be non-negative decimals: right characters, right count, no sign in front."""
+    text = "".join(numbers)
+    if not text.isascii():
+        return False
+    data = text.encode("ascii")
+    return (
+        not data.translate(None, _NUMBER_CHARS)
+        and data.count(b"\n") == len(numbers)
+        and data.count(b"\t") == _TABS_IN_NUMBERS * len(numbers)
+        and not data.startswith(b"-")
+        and not any(wrong in data for wrong in (b"\t-", b"\n-", b"\t\t", b"\t\n", b"\n\t", b"\tE"))
+    )
+
+
+def _is_plain(kline: WireKline, newest_possible_ms: int) -> bool:
+    """True for what the fast path may take. Prices of one length have one scale, so text order is their order;
+    anything else goes the strict way, which decides."""
+    open_time_ms, low, high = kline.open_time_ms, kline.low, kline.high
+    return (
+        kline.interval == "1s"
+        and kline.is_closed
+        and open_time_ms % SECOND_MS == 0
+        and kline.close_time_ms == open_time_ms + SECOND_MS - 1
+        and 0 <= open_time_ms < newest_possible_ms
+        and 0 <= kline.event_time_ms < newest_possible_ms
+        and kline.received_at_ms >= 0
+        and 0 <= kline.trade_count <= MAX_TRADE_NUMBER
+        and kline.first_trade_id <= kline.last_trade_id <= MAX_TRADE_NUMBER
+        and kline.symbol.isalnum()
+        and len(kline.symbol) <= MAX_SYMBOL_CHARS
+        and len(low) == len(kline.open) == len(kline.close) == len(high)
+        and low <= kline.open <= high
+        and low <= kline.close <= high
+    )
+
+
+def strict_kline(value: bytes | None, newest_possible_ms: int) -> WireKline:
+    """The record by the exchange's rules. Raises BadRecord or BadFrame, which name what is wrong."""
+    kline = _strict_decoder.decode(value)
+    require_sane_kline(kline)
+    if kline.interval.value != "1s" or not kline.is_closed:
+        raise BadRecord(f"not a closed 1s kline: interval {kline.interval}, is_closed {kline.is_closed}")
+    if not 0 <= max(kline.open_time_ms, kline.event_time_ms) < newest_possible_ms or kline.open_time_ms < 0:
+        raise BadRecord(f"open time {kline.open_time_ms} is not within the broker's time + {MAX_AHEAD_MS} ms")
+    if not kline.symbol or len(kline.symbol) > MAX_SYMBOL_CHARS or not kline.symbol.replace("_", "").isalnum():
+        raise BadRecord(f"no symbol of the exchange: {kline.symbol[:MAX_SYMBOL_CHARS]!r}")
+    if max(kline.trade_count, kline.last_trade_id, kline.first_trade_id) > MAX_TRADE_NUMBER:
+        raise BadRecord("a trade number does not fit 64 bits")
+    fields: dict[str, Any] = msgspec.structs.asdict(kline)
+    fields |= {name: str(fields[name]) for name in _DECIMALS}
+    return WireKline(**fields)
+
+
+_DECIMALS = frozenset(
+    ("open", "high", "low", "close", "base_volume", "quote_volume", "taker_buy_base_volume", "taker_buy_quote_volume")
+)

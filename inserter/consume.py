@@ -1,0 +1,220 @@
+"""The loop: Kafka to PostgreSQL, exactly once in effect.
+
+Order, and what a kill -9 at each place means:
+
+ 1. collect a batch             nothing is written; the next start reads the same records again
+ 2. begin
+ 3. upsert rows                 rolled back with the transaction
+ 4. gap ledger                  "
+ 5. dirty minutes, watermarks   "
+ 6. compare-and-set checkpoint  "; a second inserter finds no row to update and ends (Fenced)
+ 7. commit                      from here the next start goes on after the batch
+ 8. tell Kafka                  for lag displays only; the truth is in the database
+
+On start: read the checkpoints, seek, continue. So a start is recovery, whatever the end was.
+While one batch is being written the next is already collected and decoded; after an error both are thrown away
+and reading goes on from the database's checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from inserter import meter
+from inserter.batch import Batch, BatchBuilder
+from inserter.positions import LogRange, Positions
+from inserter.settings import InserterSettings
+from inserter.watch import BadShare, Watch
+from inserter.write import Writer
+from market.topics import Topics
+from runtime.clock import Clock, new_random
+from runtime.crash import crash_point
+from runtime.database import DatabaseError, connect_when_ready, is_retryable
+from runtime.health import Health
+from runtime.kafka_client import (
+    KafkaConsumer,
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicPartition,
+    load_topics,
+    new_consumer,
+    partitions_of,
+    start_when_ready,
+    topic_states,
+)
+from runtime.lifecycle import Stop
+from runtime.logs import get_logger
+from runtime.retry import Backoff
+
+GROUP = "inserter"
+IDLE_WAIT_MS = 500
+OFFSETS_TIMEOUT_S = 10.0
+GROUP_COMMIT_EVERY_S = 1.0
+GROUP_COMMIT_TIMEOUT_S = 5.0
+
+log = get_logger(__name__)
+
+
+class PositionsLost(Exception):
+    """The log no longer has what we want to read: look at it again."""
+
+
+class Inserter:
+    """One consumer of every partition, one database connection, one epoch."""
+
+    def __init__(self, settings: InserterSettings, health: Health, clock: Clock, stop: Stop) -> None:
+        self._settings = settings
+        self._health = health
+        self._clock = clock
+        self._stop = stop
+        self._backoff = Backoff(new_random())
+        self._positions = Positions()
+        self._topics: Topics = load_topics()
+        self._names = [
+            topic.name
+            for topic in (
+                self._topics.kline_1s,
+                self._topics.feed_outage,
+                self._topics.mini_ticker,
+                self._topics.dead_frame,
+            )
+        ]
+        self._bad_share = BadShare(settings.inserter_bad_max_share)
+        self._group_committed_s = 0.0
+
+    async def run(self) -> None:
+        """Until asked to stop. Raises Fenced when another inserter has taken over."""
+        consumer = new_consumer(self._settings.kafka_bootstrap_servers, "inserter", group_id=GROUP)
+        try:
+            while not self._stop.is_set:
+                try:
+                    await self._session(consumer)
+                except PositionsLost as error:
+                    log.warning("positions_lost", reason=str(error))
+                except (DatabaseError, KafkaError, OSError, TimeoutError) as error:
+                    if isinstance(error, DatabaseError) and not is_retryable(error):
+                        raise
+                    delay_s = self._backoff.next_delay_s()
+                    self._health.set_problem("inserter", f"{type(error).__name__}: {error}".strip())
+                    log.warning("batch_failed", error=str(error), retry_in_s=round(delay_s, 1))
+                    await self._stop.wait(delay_s)
+        finally:
+            with contextlib.suppress(TimeoutError, KafkaError):
+                await asyncio.wait_for(consumer.stop(), 2)
+
+    async def _session(self, consumer: KafkaConsumer) -> None:
+        """From a fresh connection and the database's checkpoints until an error or the stop."""
+        settings, health = self._settings, self._health
+        connection = await connect_when_ready(settings.database_url, "inserter", health, self._backoff, self._stop)
+        if connection is None:
+            return
+        async with connection:
+            states = await topic_states(
+                settings.kafka_bootstrap_servers, self._names, health, self._backoff, self._stop
+            )
+            if not states or not await start_when_ready(consumer, health, self._backoff, self._stop):
+                return
+            partitions = partitions_of(states.values())
+            if set(partitions) != consumer.assignment():
+                consumer.assign(partitions)
+            beginnings = await asyncio.wait_for(consumer.beginning_offsets(partitions), OFFSETS_TIMEOUT_S)
+            ends = await asyncio.wait_for(consumer.end_offsets(partitions), OFFSETS_TIMEOUT_S)
+            await self._positions.take(
+                connection,
+                {p: LogRange(states[p.topic].topic_id, beginnings[p], ends[p]) for p in partitions},
+            )
+            for partition, position in self._positions.by_partition.items():
+                consumer.seek(partition, position.read_offset)
+            writer = Writer(
+                connection,
+                self._positions,
+                settings.inserter_copy_min_rows,
+                settings.inserter_partitions_ahead_days,
+            )
+            await writer.load()
+            watch = Watch(settings, self._topics, health, self._clock, states)
+            watching = asyncio.create_task(watch.run(consumer, self._positions))
+            health.set_ready()
+            log.info("reading", epoch=self._positions.epoch, partitions=len(partitions))
+            try:
+                await self._read(consumer, writer, watch)
+            finally:
+                watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watching
+
+    async def _read(self, consumer: KafkaConsumer, writer: Writer, watch: Watch) -> None:
+        """Collect the next batch while the one before is being written."""
+        offsets = {p: position.read_offset for p, position in self._positions.by_partition.items()}
+        collecting = asyncio.create_task(self._collect(consumer, offsets))
+        try:
+            while not self._stop.is_set:
+                batch = await collecting
+                if watch.topic_changed:
+                    raise PositionsLost("a topic was made again or has grown")
+                collecting = asyncio.create_task(self._collect(consumer, offsets))
+                if not batch.record_count:
+                    continue
+                if self._bad_share.is_too_large(batch):
+                    await self._halt()
+                    return
+                started_s = self._clock.monotonic_s()
+                await writer.write(batch)
+                meter.BATCH_SECONDS.observe(self._clock.monotonic_s() - started_s)
+                self._backoff.reset()
+                self._health.clear_problem("inserter")
+                watch.committed(batch)
+                await self._tell_kafka(consumer)
+        finally:
+            collecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OffsetOutOfRangeError, PositionsLost, KafkaError):
+                await collecting
+
+    async def _collect(self, consumer: KafkaConsumer, offsets: dict[TopicPartition, int]) -> Batch:
+        """Records until a limit of the batch is reached, or a short while after its first. May be empty.
+
+        `offsets` (next expected of each partition) moves on with what was taken.
+        """
+        settings = self._settings
+        builder = BatchBuilder(self._topics)
+        batch = builder.batch
+        wait_ms, deadline_s = IDLE_WAIT_MS, 0.0
+        while batch.record_count < settings.inserter_batch_max_rows:
+            try:
+                records = await consumer.getmany(
+                    timeout_ms=wait_ms, max_records=settings.inserter_batch_max_rows - batch.record_count
+                )
+            except OffsetOutOfRangeError as error:
+                raise PositionsLost(f"offset out of range: {error}") from error
+            for partition, of_partition in records.items():
+                builder.add(partition, of_partition, offsets[partition])
+                offsets[partition] = of_partition[-1].offset + 1
+            if not batch.record_count or batch.byte_count >= settings.inserter_batch_max_bytes:
+                return batch
+            now_s = self._clock.monotonic_s()
+            deadline_s = deadline_s or now_s + settings.inserter_batch_wait_ms / 1000
+            wait_ms = int((deadline_s - now_s) * 1000)
+            if wait_ms <= 0:
+                return batch
+        return batch
+
+    async def _halt(self) -> None:
+        """Too many bad records: something is wrong that dead letters cannot mend. Stay, say so, write nothing."""
+        reason = f"more than {self._settings.inserter_bad_max_share:.0%} of the newest records are bad: stopped"
+        self._health.set_problem("bad records", reason)
+        log.error("too_many_bad_records", reason=reason)
+        await self._stop.wait()
+
+    async def _tell_kafka(self, consumer: KafkaConsumer) -> None:
+        """Commit to the group so that Kafka's own tools show the lag; never needed for truth, so never fatal."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._group_committed_s < GROUP_COMMIT_EVERY_S:
+            return
+        self._group_committed_s = now_s
+        offsets = {p: position.stored_offset for p, position in self._positions.by_partition.items()}
+        try:
+            await asyncio.wait_for(consumer.commit(offsets), GROUP_COMMIT_TIMEOUT_S)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("group_commit_failed", error=str(error))
+        crash_point("after_kafka_commit")

@@ -1,0 +1,194 @@
+"""Every statement of the inserter. Times go in and out as ms since the epoch, UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from market.interval import DAY_MS
+from runtime.database import sql
+
+#: One at a time makes partitions or claims checkpoints, whoever runs.
+PARTITION_LOCK: Final = 7_310_001
+CLAIM_LOCK: Final = 7_310_002
+
+_EPOCH = "timestamptz 'epoch'"
+_MS = "interval '1 millisecond'"
+
+
+def at(expression: str) -> str:
+    """SQL for the instant of a bigint expression in ms. Exact below the year 287396 (2**53 us)."""
+    return f"({_EPOCH} + {expression} * {_MS})"
+
+
+def ms(expression: str) -> str:
+    """SQL for a timestamptz expression as bigint ms."""
+    return f"(extract(epoch from {expression}) * 1000)::bigint"
+
+
+_UPSERT_HEAD = """
+insert into kline_1s (symbol, open_time, close_time, open, high, low, close, base_volume, quote_volume, trade_count,
+                      taker_buy_base_volume, taker_buy_quote_volume, first_trade_id, last_trade_id, event_time,
+                      received_at, source)
+"""
+#: The newest event wins, whatever the order of arrival; the same event again changes nothing.
+_UPSERT_TAIL = """
+on conflict (symbol, open_time) do update set
+    close_time = excluded.close_time, open = excluded.open, high = excluded.high, low = excluded.low,
+    close = excluded.close, base_volume = excluded.base_volume, quote_volume = excluded.quote_volume,
+    trade_count = excluded.trade_count, taker_buy_base_volume = excluded.taker_buy_base_volume,
+    taker_buy_quote_volume = excluded.taker_buy_quote_volume, first_trade_id = excluded.first_trade_id,
+    last_trade_id = excluded.last_trade_id, event_time = excluded.event_time, received_at = excluded.received_at,
+    source = excluded.source
+where excluded.event_time > kline_1s.event_time
+"""
+
+CREATE_STAGE: Final = """
+create temp table if not exists kline_stage (
+    symbol text, open_ms bigint, close_ms bigint, trade_count bigint, first_trade_id bigint, last_trade_id bigint,
+    event_ms bigint, received_ms bigint, open numeric, high numeric, low numeric, close numeric, base_volume numeric,
+    quote_volume numeric, taker_base numeric, taker_quote numeric
+) on commit delete rows
+"""
+COPY_STAGE: Final = "copy kline_stage from stdin"
+UPSERT_STAGE: Final = (
+    _UPSERT_HEAD
+    + f"""
+select symbol, {at("open_ms")}, {at("close_ms")}, open, high, low, close, base_volume, quote_volume, trade_count,
+       taker_base, taker_quote, first_trade_id, last_trade_id, {at("event_ms")}, {at("received_ms")}, 'stream'
+from kline_stage
+"""
+    + _UPSERT_TAIL
+)
+CLEAR_STAGE: Final = "truncate kline_stage"
+
+#: Parameters: the fields of a COPY line by name.
+UPSERT_ROW: Final = (
+    _UPSERT_HEAD
+    + f"""
+values (%(symbol)s, {at("%(open_ms)s::bigint")}, {at("%(close_ms)s::bigint")}, %(open)s, %(high)s, %(low)s, %(close)s,
+        %(base_volume)s, %(quote_volume)s, %(trade_count)s, %(taker_base)s, %(taker_quote)s, %(first_trade_id)s,
+        %(last_trade_id)s, {at("%(event_ms)s::bigint")}, {at("%(received_ms)s::bigint")}, 'stream')
+"""
+    + _UPSERT_TAIL
+)
+
+MARK_DIRTY: Final = f"""
+insert into dirty_minute (symbol, open_time)
+select symbol, {at("minute_ms")} from unnest(%s::text[], %s::bigint[]) as mark (symbol, minute_ms)
+order by symbol, minute_ms
+on conflict (symbol, open_time) do update set marks = dirty_minute.marks + 1
+"""
+
+ADVANCE_WATERMARKS: Final = f"""
+insert into symbol_watermark (symbol, stream, event_time)
+select symbol, 'kline_1s', {at("watermark_ms")} from unnest(%s::text[], %s::bigint[]) as mark (symbol, watermark_ms)
+order by symbol
+on conflict (symbol, stream) do update set event_time = excluded.event_time, updated_at = now()
+where excluded.event_time > symbol_watermark.event_time
+"""
+
+LOAD_WATERMARKS: Final = f"""
+select w.symbol, {ms("w.event_time")}, newest.last_trade_id
+from symbol_watermark w
+left join lateral (
+    select k.last_trade_id from kline_1s k
+    where k.symbol = w.symbol and k.open_time < w.event_time and k.open_time >= w.event_time - interval '10 minutes'
+      and k.trade_count > 0
+    order by k.open_time desc limit 1
+) newest on true
+where w.stream = 'kline_1s'
+"""
+
+_GAP_COLUMNS = f"""id, symbol, {ms("from_time")}, {ms("to_time")}, cause, state, resolved_by, {ms("detected_at")}"""
+#: Gaps of a symbol that touch a range (both ends inclusive, so that neighbours are found too).
+GAPS_TOUCHING: Final = f"""
+select {_GAP_COLUMNS} from kline_gap
+where interval = '1s' and symbol = %s and from_time <= {at("%s::bigint")} and to_time >= {at("%s::bigint")}
+order by from_time for update
+"""
+GAPS_UNKNOWN: Final = f"""
+select {_GAP_COLUMNS} from kline_gap
+where interval = '1s' and state = 'open' and cause = 'unknown' and symbol = any(%s::text[]) order by id for update
+"""
+INSERT_GAP: Final = f"""
+insert into kline_gap (symbol, from_time, to_time, cause, state, resolved_by, detected_at, resolved_at)
+values (%(symbol)s, {at("%(from_ms)s::bigint")}, {at("%(to_ms)s::bigint")}, %(cause)s, %(state)s, %(resolved_by)s,
+        coalesce({at("%(detected_at_ms)s::bigint")}, now()), case when %(state)s = 'open' then null else now() end)
+"""
+UPDATE_GAP: Final = f"""
+update kline_gap set from_time = {at("%(from_ms)s::bigint")}, to_time = {at("%(to_ms)s::bigint")}, cause = %(cause)s,
+    state = %(state)s, resolved_by = %(resolved_by)s,
+    resolved_at = case when %(state)s = 'open' then null else now() end
+where id = %(gap_id)s
+"""
+DELETE_GAPS: Final = "delete from kline_gap where id = any(%s::bigint[])"
+
+UPSERT_OUTAGE: Final = f"""
+insert into feed_outage (symbol, stream, from_time, to_time, cause, detail)
+values (%(symbol)s, %(stream)s, {at("%(from_ms)s::bigint")}, {at("%(to_ms)s::bigint")}, %(cause)s, %(detail)s)
+on conflict (symbol, stream, from_time) do update set
+    to_time = coalesce(excluded.to_time, feed_outage.to_time), cause = excluded.cause, detail = excluded.detail
+"""
+#: Outages of the 1 s klines that may explain a gap of these symbols ending after the given time.
+OUTAGES_OF: Final = f"""
+select symbol, {ms("from_time")}, {ms("to_time")}, cause from feed_outage
+where stream = 'kline_1s' and symbol = any(%s::text[]) and (to_time is null or to_time > {at("%s::bigint")})
+order by from_time desc
+"""
+
+UPSERT_TICKER: Final = f"""
+insert into symbol_ticker (symbol, open, high, low, close, base_volume, quote_volume, event_time, received_at)
+values (%(symbol)s, %(open)s, %(high)s, %(low)s, %(close)s, %(base_volume)s, %(quote_volume)s,
+        {at("%(event_ms)s::bigint")}, {at("%(received_ms)s::bigint")})
+on conflict (symbol) do update set
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
+    base_volume = excluded.base_volume, quote_volume = excluded.quote_volume, event_time = excluded.event_time,
+    received_at = excluded.received_at
+where excluded.event_time >= symbol_ticker.event_time
+"""
+
+INSERT_DEAD_LETTER: Final = f"""
+insert into dead_letter (topic, partition, record_offset, reason, payload, received_at)
+values (%s, %s, %s, %s, %s, {at("%s::bigint")})
+on conflict (topic, partition, record_offset) do nothing
+"""
+
+LOAD_CHECKPOINTS: Final = """
+select topic, partition, topic_id, next_offset, epoch from kline_checkpoint where topic = any(%s::text[])
+"""
+CLAIM: Final = """
+insert into kline_checkpoint (topic, topic_id, partition, next_offset, epoch) values (%s, %s, %s, %s, %s)
+on conflict (topic, partition) do update set epoch = excluded.epoch, updated_at = now()
+"""
+#: Compare and set: no row is updated when another writer has moved or claimed the checkpoint.
+ADVANCE_CHECKPOINT: Final = """
+update kline_checkpoint set next_offset = %(next_offset)s, topic_id = %(topic_id)s, updated_at = now()
+where topic = %(topic)s and partition = %(partition)s and epoch = %(epoch)s and next_offset = %(stored_offset)s
+"""
+
+PARTITION_EXISTS: Final = "select to_regclass('public.' || %s) is not null"
+
+
+def partition_name(day: int) -> str:
+    """Name of the partition of the day (days since the epoch, UTC): kline_1s_YYYYMMDD."""
+    return f"kline_1s_{_day_start(day):%Y%m%d}"
+
+
+def create_partition(day: int) -> list[sql.Composed]:
+    """Statements that make a day's partition. Attached, not created in place: attaching lets readers and writers of
+    the table go on, creating in place would shut them out."""
+    name, start, end = sql.Identifier(partition_name(day)), _day_start(day), _day_start(day + 1)
+    return [
+        sql.SQL("create table {} (like kline_1s including defaults including constraints including comments)").format(
+            name
+        ),
+        sql.SQL("comment on table {} is {}").format(name, sql.Literal(f"Rows of kline_1s of {start:%Y-%m-%d} (UTC)")),
+        sql.SQL("alter table kline_1s attach partition {} for values from ({}) to ({})").format(
+            name, sql.Literal(start.isoformat()), sql.Literal(end.isoformat())
+        ),
+    ]
+
+
+def _day_start(day: int) -> datetime:
+    return datetime.fromtimestamp(day * DAY_MS // 1000, UTC)

@@ -1,0 +1,115 @@
+"""What the inserter watches beside its loop: the broker, its lag and headroom, topics made again, bad records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+
+from inserter import meter
+from inserter.batch import Batch
+from inserter.positions import Positions
+from inserter.settings import InserterSettings
+from market.topics import Topics
+from runtime.clock import Clock
+from runtime.health import Health
+from runtime.kafka_client import KafkaConsumer, KafkaError, TopicPartition, TopicState, topic_states_now
+from runtime.logs import get_logger
+
+GROUP = "inserter"
+ASK_EVERY_S = 5.0
+ASK_TIMEOUT_S = 5.0
+#: Every this many rounds the ids of the topics are compared too.
+IDS_EVERY_ROUNDS = 6
+BAD_WINDOW_RECORDS = 1_000
+BAD_MIN_RECORDS = 200
+
+log = get_logger(__name__)
+
+
+class BadShare:
+    """The share of bad records among the newest BAD_WINDOW_RECORDS."""
+
+    def __init__(self, max_share: float) -> None:
+        self._max_share = max_share
+        self._batches: deque[tuple[int, int]] = deque(maxlen=BAD_WINDOW_RECORDS)
+        self._records = self._bad = 0
+
+    def is_too_large(self, batch: Batch) -> bool:
+        """Take in the batch; true when too many of the newest records are bad to go on."""
+        self._batches.append((batch.record_count, batch.bad_count))
+        self._records += batch.record_count
+        self._bad += batch.bad_count
+        while self._records - self._batches[0][0] >= BAD_WINDOW_RECORDS:
+            records, bad = self._batches.popleft()
+            self._records -= records
+            self._bad -= bad
+        return self._records >= BAD_MIN_RECORDS and self._bad > self._max_share * self._records
+
+
+class Watch:
+    """Asks the broker now and then; sets health and metrics."""
+
+    def __init__(
+        self,
+        settings: InserterSettings,
+        topics: Topics,
+        health: Health,
+        clock: Clock,
+        states: Mapping[str, TopicState],
+    ) -> None:
+        self.topic_changed = False
+        self._settings = settings
+        self._health = health
+        self._clock = clock
+        self._states = states
+        self._retention_ms = {topic.name: settings.kafka_retention_ms or topic.retention_ms for topic in topics.all()}
+        #: broker's time of the newest committed record
+        self._committed_at_ms: dict[TopicPartition, int] = {}
+
+    async def run(self, consumer: KafkaConsumer, positions: Positions) -> None:
+        """Until cancelled."""
+        rounds = 0
+        while True:
+            try:
+                await self._ask(consumer, positions)
+                if rounds % IDS_EVERY_ROUNDS == IDS_EVERY_ROUNDS - 1:
+                    await self._compare_ids()
+            except (KafkaError, OSError, TimeoutError) as error:
+                self._health.set_problem("kafka", f"broker does not answer: {type(error).__name__} {error}".strip())
+            else:
+                self._health.clear_problem("kafka")
+            rounds += 1
+            await asyncio.sleep(ASK_EVERY_S)
+
+    def committed(self, batch: Batch) -> None:
+        """A batch is in the database."""
+        for partition, progress in batch.progress.items():
+            self._committed_at_ms[partition] = progress.newest_append_ms
+
+    async def _ask(self, consumer: KafkaConsumer, positions: Positions) -> None:
+        partitions = list(positions.by_partition)
+        earliest = await asyncio.wait_for(consumer.beginning_offsets(partitions), ASK_TIMEOUT_S)
+        latest = await asyncio.wait_for(consumer.end_offsets(partitions), ASK_TIMEOUT_S)
+        for partition, position in positions.by_partition.items():
+            names = (partition.topic, str(partition.partition))
+            lag = max(0, latest[partition] - position.stored_offset)
+            committed_at_ms = self._committed_at_ms.get(partition)
+            age_s = 0.0
+            if lag and committed_at_ms is not None:
+                age_s = max(0.0, (self._clock.now_ms() - committed_at_ms) / 1000)
+            meter.EARLIEST.labels(*names).set(earliest[partition])
+            meter.LATEST.labels(*names).set(latest[partition])
+            meter.GROUP_LAG.labels(GROUP, *names).set(lag)
+            meter.GROUP_LAG_S.labels(GROUP, *names).set(age_s)
+            meter.HEADROOM_S.labels(*names).set(self._retention_ms[partition.topic] / 1000 - age_s)
+
+    async def _compare_ids(self) -> None:
+        """A topic made again while we read keeps its name, only its id tells; and a topic may have grown."""
+        now = await asyncio.wait_for(
+            topic_states_now(self._settings.kafka_bootstrap_servers, list(self._states)), ASK_TIMEOUT_S
+        )
+        changed = [name for name, state in now.items() if state != self._states[name]]
+        if changed:
+            log.warning("topic_changed", topics=changed)
+            self.topic_changed = True

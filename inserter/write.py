@@ -1,0 +1,266 @@
+"""The transaction of one batch (its order: the top of inserter/consume.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from inserter import ledger_store, meter, sql
+from inserter.batch import Batch, DeadLetter, Row, dead_letter_of
+from inserter.ledger import account
+from inserter.ledger_store import Found
+from inserter.positions import Positions
+from market.feed import GapCause
+from market.interval import DAY_MS, MINUTE_MS
+from runtime.crash import crash_point
+from runtime.database import AsyncConnection, TupleRow, UnusableData
+from runtime.errors import Fenced
+from runtime.kafka_client import TopicPartition
+from runtime.logs import get_logger
+
+log = get_logger(__name__)
+_T = TypeVar("_T")
+
+
+class Writer:
+    """Writes batches over one connection. After any error it is thrown away; a new one loads its state afresh."""
+
+    def __init__(
+        self, connection: AsyncConnection[TupleRow], positions: Positions, copy_min_rows: int, ahead_days: int
+    ) -> None:
+        self._connection = connection
+        self._positions = positions
+        self._copy_min_rows = copy_min_rows
+        self._ahead_days = ahead_days
+        self._watermarks: dict[str, int] = {}
+        self._last_trade_ids: dict[str, int] = {}
+        self._marked_minutes: dict[str, int] = {}
+        self._known_days: set[int] = set()
+
+    async def load(self) -> None:
+        """Watermarks and trade chains from the database; the stage table of this connection."""
+        async with self._connection.transaction():
+            await self._connection.execute(sql.CREATE_STAGE)
+            cursor = await self._connection.execute(sql.LOAD_WATERMARKS)
+            for symbol, watermark_ms, last_trade_id in await cursor.fetchall():
+                self._watermarks[symbol] = watermark_ms
+                if last_trade_id is not None:
+                    self._last_trade_ids[symbol] = last_trade_id
+
+    async def write(self, batch: Batch) -> None:
+        """The batch, all or nothing. Data that the database refuses become dead letters.
+
+        Raises Fenced, and what the driver raises.
+        """
+        try:
+            await self._write_once(batch)
+        except UnusableData as error:
+            log.warning("batch_refused", error=str(error), rows=batch.row_count)
+            self._known_days.clear()
+            await self._take_out_unusable(batch)
+            await self.load()
+            await self._write_once(batch)
+
+    async def _write_once(self, batch: Batch) -> None:
+        await self._ensure_partitions(batch)
+        async with self._connection.transaction():
+            crash_point("before_rows")
+            written = await self._upsert_rows([row for rows in batch.rows.values() for row in rows.values()])
+            crash_point("after_rows")
+            await self._write_facts(batch)
+            found = self._account(batch)
+            await ledger_store.apply(self._connection, found, [outage for outage, _ in batch.outages])
+            await self._mark_dirty(found)
+            await self._advance_watermarks(found)
+            await self._advance_checkpoints(batch)
+            crash_point("before_commit")
+        crash_point("after_commit")
+        self._after_commit(batch, found, written)
+
+    async def _ensure_partitions(self, batch: Batch) -> None:
+        """Daily partitions for the rows of the batch, and some ahead, in a transaction of their own."""
+        needed = {open_ms // DAY_MS for rows in batch.rows.values() for open_ms in rows}
+        if needed:
+            needed |= {max(needed) + ahead for ahead in range(1, self._ahead_days + 1)}
+        missing = sorted(needed - self._known_days)
+        if not missing:
+            return
+        async with self._connection.transaction():
+            await self._connection.execute("select pg_advisory_xact_lock(%s)", [sql.PARTITION_LOCK])
+            for day in missing:
+                cursor = await self._connection.execute(sql.PARTITION_EXISTS, [sql.partition_name(day)])
+                row = await cursor.fetchone()
+                if row is not None and not row[0]:
+                    for statement in sql.create_partition(day):
+                        await self._connection.execute(statement)
+        self._known_days |= set(missing)
+
+    async def _upsert_rows(self, rows: Sequence[Row]) -> int:
+        """Rows that were new or newer than what the table had."""
+        if len(rows) >= self._copy_min_rows:
+            async with self._connection.cursor() as cursor:
+                async with cursor.copy(sql.COPY_STAGE) as copy:
+                    await copy.write("".join([copy_line(row) for row in rows]))
+                await cursor.execute(sql.UPSERT_STAGE)
+                return cursor.rowcount
+        if not rows:
+            return 0
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(sql.UPSERT_ROW, [_row_values(row) for row in rows])
+            return cursor.rowcount
+
+    async def _write_facts(self, batch: Batch) -> None:
+        """Outages, tickers and dead letters."""
+        async with self._connection.cursor() as cursor:
+            if batch.outages:
+                await cursor.executemany(
+                    sql.UPSERT_OUTAGE, [ledger_store.outage_values(outage) for outage, _ in batch.outages]
+                )
+            if batch.tickers:
+                values = [ledger_store.ticker_values(batch.tickers[symbol][0]) for symbol in sorted(batch.tickers)]
+                await cursor.executemany(sql.UPSERT_TICKER, values)
+            if batch.dead_letters:
+                await cursor.executemany(sql.INSERT_DEAD_LETTER, [_letter_values(e) for e in batch.dead_letters])
+
+    def _account(self, batch: Batch) -> Found:
+        """Gaps, late rows, dirty minutes and watermarks of the batch; checks the trade chain on the way."""
+        found = Found()
+        for symbol, rows in batch.rows.items():
+            times = sorted(rows)
+            watermark_ms = self._watermarks.get(symbol)
+            arrivals = account(watermark_ms, times)
+            partition = TopicPartition(rows[times[0]].record.topic, rows[times[0]].record.partition)
+            cause = self._positions.loss_seen_by(partition, symbol, newly=batch.jumped)
+            if arrivals.missing:
+                found.missing[symbol] = (arrivals.missing, cause or GapCause.UNKNOWN)
+            if arrivals.late:
+                found.late[symbol] = arrivals.late
+            if arrivals.watermark_ms != watermark_ms:
+                found.watermarks[symbol] = arrivals.watermark_ms
+            late_minutes = {time_ms - time_ms % MINUTE_MS for time_ms in arrivals.late}
+            minutes = {time_ms - time_ms % MINUTE_MS for time_ms in times}
+            found.dirty[symbol] = late_minutes | (minutes - {self._marked_minutes.get(symbol, -1)})
+            self._follow_trades(symbol, rows, times[len(arrivals.late) :], bool(arrivals.missing))
+        return found
+
+    def _follow_trades(self, symbol: str, rows: dict[int, Row], times: Iterable[int], has_hole: bool) -> None:
+        """Consecutive seconds chain by trade id; a break without a missing second is suspect, not proof."""
+        last_id = self._last_trade_ids.get(symbol, -1)
+        for time_ms in times:
+            kline = rows[time_ms].kline
+            if kline.first_trade_id < 0:
+                continue
+            if kline.first_trade_id != last_id + 1 and last_id >= 0 and not has_hole:
+                meter.TRADE_CHAIN_BREAKS.labels(symbol).inc()
+                log.warning("trade_chain_broken", symbol=symbol, open_time_ms=time_ms, last_trade_id=last_id)
+            last_id = kline.last_trade_id
+        self._last_trade_ids[symbol] = last_id
+
+    async def _mark_dirty(self, found: Found) -> None:
+        pairs = sorted((symbol, minute) for symbol, minutes in found.dirty.items() for minute in minutes)
+        if pairs:
+            await self._connection.execute(sql.MARK_DIRTY, [[pair[0] for pair in pairs], [pair[1] for pair in pairs]])
+
+    async def _advance_watermarks(self, found: Found) -> None:
+        if found.watermarks:
+            values = [list(found.watermarks), list(found.watermarks.values())]
+            await self._connection.execute(sql.ADVANCE_WATERMARKS, values)
+
+    async def _advance_checkpoints(self, batch: Batch) -> None:
+        """Raises Fenced when another inserter has claimed or moved one of them."""
+        if not batch.progress:
+            return
+        values = [self._positions.advance_values(partition, p) for partition, p in sorted(batch.progress.items())]
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(sql.ADVANCE_CHECKPOINT, values)
+            if cursor.rowcount != len(values):
+                raise Fenced("another inserter has taken the checkpoint")
+
+    def _after_commit(self, batch: Batch, found: Found, written: int) -> None:
+        self._watermarks.update(found.watermarks)
+        for symbol, watermark_ms in found.watermarks.items():
+            newest_ms = watermark_ms - 1
+            self._marked_minutes[symbol] = newest_ms - newest_ms % MINUTE_MS
+        self._positions.committed(batch)
+        meter.ROWS.labels("kline_1s", "written").inc(written)
+        meter.ROWS.labels("kline_1s", "unchanged").inc(batch.row_count - written)
+        for symbol, (ranges, _) in found.missing.items():
+            meter.MISSING_SECONDS.labels(symbol).inc(sum(end - start for start, end in ranges) // 1000)
+        for letter in batch.dead_letters:
+            meter.DEAD_LETTERS.labels(letter.topic).inc()
+
+    async def _take_out_unusable(self, batch: Batch) -> None:
+        """Try parts of the batch, halving, until the records that the database refuses are found."""
+        await self._ensure_partitions(batch)
+        rows = [row for of_symbol in batch.rows.values() for row in of_symbol.values()]
+        for row, reason in await self._refused(rows, self._upsert_rows):
+            del batch.rows[row.kline.symbol][row.kline.open_time_ms]
+            if not batch.rows[row.kline.symbol]:
+                del batch.rows[row.kline.symbol]
+            self._bury(batch, dead_letter_of(row.record, reason))
+        for symbol, reason in await self._refused(
+            sorted(batch.tickers), lambda part: self._write_facts(Batch(tickers={s: batch.tickers[s] for s in part}))
+        ):
+            self._bury(batch, dead_letter_of(batch.tickers.pop(symbol)[1], reason))
+        for outage, reason in await self._refused(
+            batch.outages, lambda part: self._write_facts(Batch(outages=list(part)))
+        ):
+            batch.outages.remove(outage)
+            self._bury(batch, dead_letter_of(outage[1], reason))
+
+    async def _refused(
+        self, items: Sequence[_T], attempt: Callable[[Sequence[_T]], Awaitable[object]]
+    ) -> list[tuple[_T, str]]:
+        """The items that make `attempt` fail with unusable data, each with the reason. Nothing stays written."""
+        if not items:
+            return []
+        try:
+            async with self._connection.transaction(force_rollback=True):
+                await attempt(items)
+        except UnusableData as error:
+            if len(items) == 1:
+                return [(items[0], str(error).splitlines()[0])]
+            half = len(items) // 2
+            return await self._refused(items[:half], attempt) + await self._refused(items[half:], attempt)
+        return []
+
+    @staticmethod
+    def _bury(batch: Batch, letter: DeadLetter) -> None:
+        batch.bad_count += 1
+        batch.dead_letters.append(letter)
+
+
+def copy_line(row: Row) -> str:
+    """The row as COPY text, in the order of the stage table."""
+    k = row.kline
+    return (
+        f"{k.symbol}\t{k.open_time_ms}\t{k.close_time_ms}\t{k.trade_count}\t{k.first_trade_id}\t{k.last_trade_id}\t"
+        f"{k.event_time_ms}\t{k.received_at_ms}\t{row.numbers}"
+    )
+
+
+def _row_values(row: Row) -> dict[str, Any]:
+    k = row.kline
+    return {
+        "symbol": k.symbol,
+        "open_ms": k.open_time_ms,
+        "close_ms": k.close_time_ms,
+        "open": k.open,
+        "high": k.high,
+        "low": k.low,
+        "close": k.close,
+        "base_volume": k.base_volume,
+        "quote_volume": k.quote_volume,
+        "trade_count": k.trade_count,
+        "taker_base": k.taker_buy_base_volume,
+        "taker_quote": k.taker_buy_quote_volume,
+        "first_trade_id": k.first_trade_id,
+        "last_trade_id": k.last_trade_id,
+        "event_ms": k.event_time_ms,
+        "received_ms": k.received_at_ms,
+    }
+
+
+def _letter_values(letter: DeadLetter) -> list[object]:
+    reason = letter.reason.replace("\x00", "\\0")
+    return [letter.topic, letter.partition, letter.offset, reason, letter.payload, letter.received_at_ms]
