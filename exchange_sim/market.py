@@ -29,7 +29,8 @@ DAY_MS: Final = 86_400_000
 _CASCADE_SHARE: Final = 0.63
 _CASCADE_LEVELS_MAX: Final = 12
 _OCTAVE_PERIODS_S: Final = tuple(4**k for k in range(1, 12))
-_SIGMA_PER_DAY: Final = 0.026
+_SIGMA_PER_DAY: Final = 0.018
+_FAST_UP_TO_S: Final = 1_024
 _CALMING_PERIOD_S: Final = 1_777
 _CALM: Final = 0.9
 _GRID_ABOVE_AGGREGATES: Final = 4_096
@@ -42,7 +43,7 @@ class SeededMarket:
     def __init__(
         self, seed: int, specs: Sequence[SymbolSpec], now_ms: Callable[[], int], history_days: int
     ) -> None:
-        self._seed = seed
+        self.seed = seed
         self._now_ms = now_ms
         self._history_ms = history_days * DAY_MS
         self._symbols = {spec.name: spec for spec in specs}
@@ -102,9 +103,10 @@ class SeededMarket:
             fresh[index] = self.block(spec, index)
             self._live[spec.name] = fresh
 
-    def drop_live(self, name: str) -> None:
-        """Nobody follows this symbol any more."""
-        self._live.pop(name, None)
+    def keep_only_live(self, names: set[str]) -> None:
+        """Let go of the blocks held for symbols that nobody follows any more."""
+        for name in [name for name in self._live if name not in names]:
+            del self._live[name]
 
     def block(self, spec: SymbolSpec, index: int) -> Trades:
         """Block number `index` of the symbol, from a cache or made anew."""
@@ -117,7 +119,7 @@ class SeededMarket:
             if found is not None:
                 self._history.move_to_end(key)
                 return found
-        made = make_block(self._seed, spec, index)
+        made = make_block(self.seed, spec, index)
         with self._lock:
             if key not in self._history:
                 self._history[key] = made
@@ -200,9 +202,11 @@ def _log_price(seed: int, spec: SymbolSpec, start_s: int, after_s: Floats) -> Fl
     fast = np.zeros(len(after_s))
     for period_s in _OCTAVE_PERIODS_S:
         size = _SIGMA_PER_DAY * (period_s / 86_400) ** 0.5
-        (fast if period_s <= 1024 else slow).__iadd__(
-            size * _lattice((seed, spec.key, period_s), period_s, start_s, after_s)
-        )
+        octave = size * _lattice((seed, spec.key, period_s), period_s, start_s, after_s)
+        if period_s <= _FAST_UP_TO_S:
+            fast += octave
+        else:
+            slow += octave
     calm = _lattice((seed, spec.key, "calm"), _CALMING_PERIOD_S, start_s, after_s)
     return np.asarray(slow + fast * np.exp(_CALM * calm - 0.3))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,3 +100,18 @@ class TradeLog(Protocol):
     def from_id(self, spec: SymbolSpec, trade_id: int, *, aggregate: bool) -> Iterator[Trades]:
         """Runs from this trade (or aggregate trade) id on."""
         ...
+
+
+def aggregates(runs: Iterable[Trades]) -> Iterator[tuple[tuple[int, int, int, int, bool], tuple[int, int]]]:
+    """Aggregate trades of runs that split none: ((aggregate id, time, price, quantity, sold), (first, last id))."""
+    for run in runs:
+        begins = np.flatnonzero(run.starts)
+        if not len(begins):
+            continue
+        quantities = np.add.reduceat(run.quantity, begins).tolist()
+        ends = [*begins[1:].tolist(), len(run)]
+        offsets, prices = run.offset_ms[begins].tolist(), run.price[begins].tolist()
+        solds = run.sold[begins].tolist()
+        for i, (start, end) in enumerate(zip(begins.tolist(), ends, strict=True)):
+            row = (run.first_aggregate_id + i, run.base_ms + offsets[i], prices[i], quantities[i], solds[i])
+            yield row, (run.first_id + start, run.first_id + end - 1)

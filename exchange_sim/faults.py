@@ -1,0 +1,149 @@
+"""Faults on demand: what a test or an operator can make the exchange do wrong, each bounded by count or time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+MAX_FAULTS: Final = 100
+MAX_DURATION_MS: Final = 3_600_000
+OVERSIZED_BYTES: Final = 1_500_000
+
+FaultName = Literal[
+    "cut",
+    "stall",
+    "refuse",
+    "server_shutdown",
+    "duplicate",
+    "reorder",
+    "depth_hole",
+    "bad_json",
+    "unknown_symbol",
+    "oversized",
+    "clock_skew",
+    "slow_rest",
+    "rest_status",
+    "altered_trade",
+    "drop_kline",
+]
+IMMEDIATE: Final = frozenset(("cut", "server_shutdown"))
+
+
+class Fault(msgspec.Struct, forbid_unknown_fields=True):
+    """One ordered fault.
+
+    `stream` is a part of the stream name it applies to ("" = all). It ends after `count` uses or `duration_ms`,
+    whichever comes first. `status` (rest_status): 418, 429, 500.. ; `delay_ms` (slow_rest); `skew_ms` (clock_skew).
+    """
+
+    fault: FaultName
+    stream: str = ""
+    count: int = 0
+    duration_ms: int = 60_000
+    status: int = 503
+    delay_ms: int = 1_000
+    skew_ms: int = 0
+
+
+class Faults:
+    """The faults in force. Used from the exchange's loop only."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._faults: list[tuple[Fault, int, list[int]]] = []
+        self._held: dict[str, bytes] = {}
+        self.used: dict[str, int] = {}
+
+    @property
+    def active(self) -> bool:
+        """True while any fault is in force."""
+        return bool(self._faults) or bool(self._held)
+
+    def order(self, fault: Fault) -> None:
+        """Put a fault in force. Raises ValueError for a bound outside the limits."""
+        if not 0 < fault.duration_ms <= MAX_DURATION_MS:
+            raise ValueError(f"duration_ms must be 1 to {MAX_DURATION_MS}")
+        if fault.count < 0:
+            raise ValueError("count must not be negative (0 = bounded by duration_ms only)")
+        if len(self._faults) >= MAX_FAULTS:
+            raise ValueError(f"at most {MAX_FAULTS} faults at a time")
+        self._faults.append((fault, self._now_ms() + fault.duration_ms, [fault.count]))
+
+    def clear(self) -> None:
+        """End all faults."""
+        self._faults.clear()
+
+    def listing(self) -> list[dict[str, object]]:
+        """The faults in force, for /sim/status."""
+        self._expire()
+        return [
+            {**msgspec.to_builtins(fault), "until_ms": until, "left": left[0] if fault.count else None}
+            for fault, until, left in self._faults
+        ]
+
+    def use(self, name: FaultName, stream: str = "") -> Fault | None:
+        """The fault of this name if it applies now (and count it as used once), else None."""
+        if not self._faults:
+            return None
+        self._expire()
+        for entry in self._faults:
+            fault, _, left = entry
+            if fault.fault != name or fault.stream not in stream:
+                continue
+            self.used[name] = self.used.get(name, 0) + 1
+            if fault.count:
+                left[0] -= 1
+                if not left[0]:
+                    self._faults.remove(entry)
+            return fault
+        return None
+
+    def transform(self, stream: str, payload: bytes) -> list[bytes]:
+        """What is really sent instead of this payload: none, one or several."""
+        if self.use("stall", stream):
+            return []
+        if b'"e":"kline"' in payload and b'"x":true' in payload and self.use("drop_kline", stream):
+            return []
+        if b'"depthUpdate"' in payload and self.use("depth_hole", stream):
+            return []
+        if self.use("bad_json", stream):
+            payload = payload[: len(payload) // 2]
+        if self.use("oversized", stream):
+            payload = payload[:-1] + b',"pad":"' + b"x" * OVERSIZED_BYTES + b'"}'
+        if self.use("unknown_symbol", stream):
+            payload = re.sub(rb'"s":"[^"]*"', b'"s":"UNKNOWNUSDT"', payload)
+        if b'"e":"trade"' in payload and self.use("altered_trade", stream):
+            payload = re.sub(rb'"q":"[^"]*"', b'"q":"987654.00000000"', payload)
+        if self.use("duplicate", stream):
+            return [payload, payload]
+        held = self._held.pop(stream, None)
+        if held is not None:
+            return [payload, held]
+        if self.use("reorder", stream):
+            self._held[stream] = payload
+            return []
+        return [payload]
+
+    def skew_ms(self) -> int:
+        """By how much the exchange's own clock is wrong now."""
+        if not self._faults:
+            return 0
+        self._expire()
+        return sum(fault.skew_ms for fault, _, _ in self._faults if fault.fault == "clock_skew")
+
+    def _expire(self) -> None:
+        now = self._now_ms()
+        if any(until <= now for _, until, _ in self._faults):
+            self._faults = [entry for entry in self._faults if entry[1] > now]
+
+
+def parse_fault(body: bytes) -> Fault:
+    """The fault in a request body. Raises ValueError that says what is wrong."""
+    try:
+        return msgspec.json.decode(body, type=Fault)
+    except (msgspec.DecodeError, json.JSONDecodeError) as error:
+        raise ValueError(str(error)) from None
