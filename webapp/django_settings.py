@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -96,10 +97,12 @@ _VENDOR = {
     "vendor/lightweight-charts": ROOT / "node_modules" / "lightweight-charts" / "dist",
     "vendor/inter": ROOT / "node_modules" / "@fontsource-variable" / "inter" / "files",
 }
-STATICFILES_DIRS: list[object] = [
-    path for path in [PAGES / "static", *_VENDOR.items()] if (path[1] if isinstance(path, tuple) else path).is_dir()
+STATICFILES_DIRS: list[Path | tuple[str, Path]] = [
+    *([PAGES / "static"] if (PAGES / "static").is_dir() else []),
+    *((prefix, path) for prefix, path in _VENDOR.items() if path.is_dir()),
 ]
 STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
+warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
 WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
 WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/"
 WHITENOISE_MAX_AGE = YEAR_S

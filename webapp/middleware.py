@@ -30,7 +30,8 @@ class SecurityHeaders:
             stream = ""
         response["Content-Security-Policy"] = (
             "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-            f"connect-src 'self'{stream}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+            f"connect-src 'self'{stream}; object-src 'none'; base-uri 'none'; form-action 'self'; "
+            "frame-ancestors 'none'"
         )
         response["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
         return response

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from django.db import models
 
-
 if TYPE_CHECKING:
     _DecimalField = models.Field[Decimal, Decimal]
 else:

@@ -32,8 +32,16 @@ class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
     api_weight_per_minute: int = Field(
         6000, ge=0, description="request weight that one address may use a minute, in Binance's weights; 0 = no limit"
     )
+    web_trusted_proxies: str = Field(
+        "", description="comma list of proxy addresses whose X-Forwarded-For is believed; empty = none"
+    )
+    kafka_retention_ms: int | None = Field(None, ge=1_000, description="retention of every topic, this run")
     source: str = Field("sim", pattern="^(binance|sim|tape)$", description="where the data come from (labels)")
 
     def allowed_hosts(self) -> list[str]:
         """Host names that the site answers to."""
         return list(split_list(self.web_allowed_hosts))
+
+    def trusted_proxies(self) -> tuple[str, ...]:
+        """Addresses whose X-Forwarded-For is believed."""
+        return split_list(self.web_trusted_proxies)

@@ -1,1 +1,16 @@
-urlpatterns: list = []
+"""All paths of the site."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularJSONAPIView
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/v3/", include("webapp.api.binance.urls")),
+    path("api/v1/", include("webapp.api.native.urls")),
+    path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
+]
+if find_spec("webapp.pages.urls"):
+    urlpatterns.append(path("", include("webapp.pages.urls")))

@@ -16,5 +16,5 @@ class Command(MigrateCommand):
         """Wait for the database, take the lock, migrate, grant."""
         wait_for_database()
         with exclusive_schema():
-            super().handle(*args, **options)  # type: ignore[no-untyped-call]
+            super().handle(*args, **options)
             grant_analyst()

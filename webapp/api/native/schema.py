@@ -1,0 +1,225 @@
+"""What OpenAPI tells of /api/v1: parameters with their values and examples, shapes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, inline_serializer
+from rest_framework import serializers as s
+
+from market.interval import STORED_INTERVALS, Interval
+from webapp.kline_selectors import NATIVE_COLUMNS
+from webapp.ledger_selectors import MINUTE_COLUMNS
+
+SOURCES: Final = ["binance", "sim", "tape"]
+TIME: Final = "milliseconds since 1970, or ISO 8601 (UTC without a zone)"
+
+
+def _parameter(
+    name: str, about: str, example: object, kind: Any = OpenApiTypes.STR, **options: Any
+) -> OpenApiParameter:
+    return OpenApiParameter(name, kind, description=about, examples=[OpenApiExample(str(example), example)], **options)
+
+
+def _symbol(*, required: bool) -> OpenApiParameter:
+    about = "symbol in any case; /api/v1/symbols lists them" + ("" if required else "; without it all symbols")
+    return _parameter("symbol", about, "BTCUSDT", required=required)
+
+
+def _interval(allowed: Sequence[str], default: str | None) -> OpenApiParameter:
+    about = "length of the bars; case-sensitive"
+    return _parameter("interval", about, default or "1m", enum=list(allowed), required=default is None, default=default)
+
+
+def _range(default: str, longest: str) -> list[OpenApiParameter]:
+    return [
+        _parameter("from", f"start, inclusive: {TIME}; default {default} before the end, at most {longest}", "0"),
+        _parameter("to", f"end, exclusive: {TIME}; default the newest stored moment", "2026-11-21T12:00:00Z"),
+    ]
+
+
+_PROBLEM = inline_serializer(
+    "Problem",
+    {
+        "type": s.CharField(),
+        "title": s.CharField(),
+        "status": s.IntegerField(),
+        "detail": s.CharField(),
+        "instance": s.CharField(),
+        "parameter": s.CharField(required=False),
+        "allowed": s.JSONField(required=False),
+    },
+)
+_ERRORS: Final = {
+    (400, "application/problem+json"): OpenApiResponse(_PROBLEM, "a parameter cannot be used"),
+    (404, "application/problem+json"): OpenApiResponse(_PROBLEM, "no such symbol"),
+    (429, "application/problem+json"): OpenApiResponse(_PROBLEM, "weight used up; Retry-After says for how long"),
+    (503, "application/problem+json"): OpenApiResponse(_PROBLEM, "the database does not answer"),
+}
+
+
+def _operation(
+    name: str, summary: str, parameters: list[OpenApiParameter], fields: dict[str, s.Field[Any, Any, Any, Any]]
+) -> dict[str, Any]:
+    body = inline_serializer(name, {"source": s.ChoiceField(SOURCES, help_text="where the data come from"), **fields})
+    return {
+        "summary": summary,
+        "operation_id": name[0].lower() + name[1:],
+        "parameters": parameters,
+        "responses": {(200, "application/json"): body, **_ERRORS},
+        "tags": ["v1"],
+    }
+
+
+def _rows(columns: Sequence[str]) -> s.Field[Any, Any, Any, Any]:
+    about = "arrays in the order of `columns`, oldest first; money as text: " + ", ".join(columns)
+    return s.ListField(child=s.ListField(child=s.JSONField(allow_null=True)), help_text=about)
+
+
+def _columns(columns: Sequence[str]) -> s.Field[Any, Any, Any, Any]:
+    return s.ListField(child=s.ChoiceField(list(columns)))
+
+
+def _many(name: str, fields: dict[str, s.Field[Any, Any, Any, Any]]) -> s.Field[Any, Any, Any, Any]:
+    return inline_serializer(name, fields, many=True)
+
+
+_GAP_FIELDS: Final[dict[str, s.Field[Any, Any, Any, Any]]] = {
+    "id": s.IntegerField(),
+    "symbol": s.CharField(),
+    "interval": s.CharField(),
+    "from_time_ms": s.IntegerField(),
+    "to_time_ms": s.IntegerField(help_text="exclusive"),
+    "cause": s.CharField(),
+    "state": s.ChoiceField(["open", "repaired", "absent", "unrepairable"]),
+    "detected_at_ms": s.IntegerField(),
+    "resolved_at_ms": s.IntegerField(allow_null=True),
+    "resolved_by": s.CharField(allow_null=True),
+}
+
+KLINES: Final = _operation(
+    "Klines",
+    "Candles with their provenance",
+    [
+        _symbol(required=True),
+        _interval([i.value for i in Interval], None),
+        _parameter("limit", "how many rows, 1 to 1000; default 500", 1000, OpenApiTypes.INT),
+        _parameter("start", f"oldest open time, inclusive: {TIME}", "1700000000000"),
+        _parameter("end", f"end of the open times, exclusive: {TIME}", "2026-11-21T12:00:00Z"),
+        _parameter("cursor", "next_cursor of the answer before: the page before it in time", "1700000000000"),
+    ],
+    {
+        "symbol": s.CharField(),
+        "interval": s.ChoiceField([i.value for i in Interval]),
+        "columns": _columns(NATIVE_COLUMNS),
+        "rows": _rows(NATIVE_COLUMNS),
+        "next_cursor": s.CharField(allow_null=True, help_text="null = nothing older"),
+    },
+)
+SYMBOLS: Final = _operation(
+    "Symbols",
+    "The followed symbols",
+    [],
+    {
+        "time_ms": s.IntegerField(),
+        "symbols": _many(
+            "MarketSymbol",
+            {
+                **{name: s.CharField() for name in ("symbol", "base_asset", "quote_asset", "status")},
+                "tick_size": s.CharField(help_text="smallest price step"),
+                "step_size": s.CharField(help_text="smallest quantity step"),
+                "price_decimals": s.IntegerField(),
+                "quantity_decimals": s.IntegerField(),
+                **{
+                    name: s.CharField(allow_null=True, help_text="null = unknown")
+                    for name in ("last", "change", "change_percent", "high", "low", "base_volume", "quote_volume")
+                },
+                "event_time_ms": s.IntegerField(allow_null=True),
+                "sparkline": s.ListField(child=s.CharField(), help_text="closes of 24 h, 30 min apart, oldest first"),
+            },
+        ),
+    },
+)
+GAPS: Final = _operation(
+    "Gaps",
+    "The gap ledger",
+    [_symbol(required=False), *_range("a day", "366 days")],
+    {"from_ms": s.IntegerField(), "to_ms": s.IntegerField(), "gaps": _many("Gap", _GAP_FIELDS)},
+)
+MINUTES: Final = _operation(
+    "Minutes",
+    "The ledger strip: state of each bar",
+    [
+        _symbol(required=True),
+        _interval([i.value for i in STORED_INTERVALS], "1m"),
+        *_range("1,000 bars", "3,000 bars"),
+    ],
+    {
+        "symbol": s.CharField(),
+        "interval": s.ChoiceField([i.value for i in STORED_INTERVALS]),
+        "from_ms": s.IntegerField(),
+        "to_ms": s.IntegerField(),
+        "columns": _columns(MINUTE_COLUMNS),
+        "rows": _rows(MINUTE_COLUMNS),
+        "gaps": _many("MinutesGap", _GAP_FIELDS),
+    },
+)
+COMPLETENESS: Final = _operation(
+    "Completeness",
+    "Seconds stored and missing, by hour",
+    [_symbol(required=False), *_range("a day", "7 days")],
+    {
+        "hours": _many(
+            "Hour",
+            {
+                "symbol": s.CharField(),
+                "hour": s.IntegerField(help_text="its first ms"),
+                **{name: s.IntegerField() for name in ("expected", "stream", "rest", "trades", "absent", "open")},
+            },
+        )
+    },
+)
+CHECKPOINTS: Final = _operation(
+    "Checkpoints",
+    "How far reading and storing is",
+    [],
+    {
+        "checkpoints": _many(
+            "Checkpoint",
+            {
+                "topic": s.CharField(),
+                "topic_id": s.CharField(),
+                **{name: s.IntegerField() for name in ("partition", "next_offset", "epoch", "updated_at_ms")},
+            },
+        ),
+        "watermarks": _many(
+            "Watermark",
+            {
+                **{name: s.CharField() for name in ("symbol", "stream")},
+                **{name: s.IntegerField() for name in ("event_time_ms", "updated_at_ms")},
+            },
+        ),
+    },
+)
+STATUS: Final = _operation(
+    "Status",
+    "The verdict, and how each reader keeps up",
+    [],
+    {
+        "verdict": s.ChoiceField(["healthy", "degraded", "losing data"]),
+        "reason": s.CharField(),
+        "readers": _many(
+            "Reader",
+            {
+                "room": s.CharField(),
+                "topic": s.CharField(),
+                "partition": s.IntegerField(),
+                "lag_records": s.IntegerField(allow_null=True),
+                "lag_seconds": s.FloatField(allow_null=True),
+                "headroom_seconds": s.FloatField(allow_null=True, help_text="until the next record may be deleted"),
+            },
+        ),
+    },
+)

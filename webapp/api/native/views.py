@@ -1,0 +1,124 @@
+"""The reads of /api/v1."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from market.interval import DAY_MS, HOUR_MS, Interval
+from runtime.clock import SystemClock
+from webapp import ledger_selectors as ledger
+from webapp.api.native import parameters, schema
+from webapp.api.native.status import StatusCache
+from webapp.api.native.view import NativeView, answer
+from webapp.kline_selectors import NATIVE_COLUMNS, Page, native_klines
+from webapp.selectors import market_list
+
+CLOCK: Final = SystemClock()
+DEFAULT_ROWS: Final = 500
+MAX_ROWS: Final = 1_000
+MAX_STRIP_BARS: Final = 3_000
+MAX_COMPLETENESS_MS: Final = 7 * DAY_MS
+MAX_GAPS_MS: Final = 366 * DAY_MS
+STATUS: Final = StatusCache()
+
+
+class KlinesView(NativeView):
+    """Candles with their provenance."""
+
+    @extend_schema(**schema.KLINES)
+    def get(self, request: Request) -> Response:
+        """The newest candles before `end` (or before `cursor`), oldest first; page back with `next_cursor`."""
+        query = request.query_params
+        interval = parameters.interval(query)
+        symbol = parameters.symbol(query)
+        limit = parameters.limit(query, DEFAULT_ROWS, MAX_ROWS)
+        start_ms, end_ms = parameters.time_ms(query, "start"), parameters.time_ms(query, "end")
+        before = [time_ms for time_ms in (end_ms, parameters.cursor(query)) if time_ms is not None]
+        last_ms = min(before) - 1 if before else None
+        rows = []
+        if last_ms is None or last_ms >= 0:
+            rows = native_klines(symbol, interval, Page(start_ms, last_ms, limit, oldest_first=False))
+        body = {"symbol": symbol, "interval": interval.value, "columns": NATIVE_COLUMNS, "rows": rows}
+        return answer({**body, "next_cursor": str(rows[0][0]) if len(rows) == limit else None})
+
+
+class SymbolsView(NativeView):
+    """The market list."""
+
+    weight = 10
+
+    @extend_schema(**schema.SYMBOLS)
+    def get(self, request: Request) -> Response:
+        """The followed symbols with steps, last price, 24 h figures and a sparkline."""
+        return answer({"time_ms": CLOCK.now_ms(), "symbols": market_list()})
+
+
+class GapsView(NativeView):
+    """The gap ledger."""
+
+    @extend_schema(**schema.GAPS)
+    def get(self, request: Request) -> Response:
+        """Gaps that overlap the range, oldest first (at most 5,000); by default the last day."""
+        symbol, from_ms, to_ms = _range(request, DAY_MS, MAX_GAPS_MS)
+        return answer({"from_ms": from_ms, "to_ms": to_ms, "gaps": ledger.gaps(symbol, from_ms, to_ms)})
+
+
+class MinutesView(NativeView):
+    """The ledger strip."""
+
+    @extend_schema(**schema.MINUTES)
+    def get(self, request: Request) -> Response:
+        """Each bar of the range: complete, repaired, gap or forming, with the gaps behind it."""
+        query = request.query_params
+        interval = parameters.interval(query, Interval.M1, stored=True)
+        symbol = parameters.symbol(query)
+        longest_ms = MAX_STRIP_BARS * interval.length_ms
+        end_ms = ledger.newest_ms(symbol) or CLOCK.now_ms()
+        from_ms, to_ms = parameters.time_range(query, end_ms, min(longest_ms, 1000 * interval.length_ms), longest_ms)
+        rows, gaps = ledger.minutes(symbol, interval, from_ms, to_ms)
+        body = {"symbol": symbol, "interval": interval.value, "from_ms": from_ms, "to_ms": to_ms}
+        return answer({**body, "columns": ledger.MINUTE_COLUMNS, "rows": rows, "gaps": gaps})
+
+
+class CompletenessView(NativeView):
+    """Seconds stored and missing."""
+
+    weight = 20
+
+    @extend_schema(**schema.COMPLETENESS)
+    def get(self, request: Request) -> Response:
+        """Seconds by hour: expected, from where, absent, open; by default the last day."""
+        symbol, from_ms, to_ms = _range(request, DAY_MS, MAX_COMPLETENESS_MS)
+        return answer({"hours": ledger.completeness(symbol, from_ms, to_ms)})
+
+
+class CheckpointsView(NativeView):
+    """How far reading and storing is."""
+
+    @extend_schema(**schema.CHECKPOINTS)
+    def get(self, request: Request) -> Response:
+        """Next offset of each partition, watermark of each symbol."""
+        return answer({"checkpoints": ledger.checkpoints(), "watermarks": ledger.watermarks()})
+
+
+class StatusView(NativeView):
+    """The verdict."""
+
+    @extend_schema(**schema.STATUS)
+    def get(self, request: Request) -> Response:
+        """Healthy, degraded or losing data, and why; lag of each reader. Unknown is null."""
+        return answer(STATUS.get())
+
+
+def _range(request: Request, default_ms: int, maximum_ms: int) -> tuple[str | None, int, int]:
+    query = request.query_params
+    symbol = parameters.optional_symbol(query)
+    newest_ms = ledger.newest_ms(symbol)
+    # The running hour belongs to the default range as far as it has come.
+    end_ms = CLOCK.now_ms() if newest_ms is None else newest_ms + HOUR_MS
+    from_ms, to_ms = parameters.time_range(query, end_ms, default_ms, maximum_ms)
+    return symbol, from_ms, to_ms

@@ -1,0 +1,173 @@
+"""What is stored, what is missing and why: gaps, minutes, completeness, checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.db.models import Q
+
+from market.interval import SECOND_MS, Interval
+from webapp.models import FeedOutage, KlineCheckpoint, KlineGap
+from webapp.selectors import EPOCH, Rows, fetch, ms, to_time
+
+MAX_GAPS: Final = 5_000
+MINUTE_COLUMNS: Final = ("open_time_ms", "state", "row_count", "expected_count", "source", "revision")
+
+
+def _since_ms(moment: Any) -> int | None:
+    return None if moment is None else (moment - EPOCH) // (to_time(1) - EPOCH)
+
+
+def gaps(symbol: str | None, from_ms: int, to_ms: int) -> list[dict[str, object]]:
+    """Gap rows that overlap the range, oldest first, at most MAX_GAPS."""
+    found = KlineGap.objects.filter(from_time__lt=to_time(to_ms), to_time__gt=to_time(from_ms))
+    if symbol is not None:
+        found = found.filter(symbol=symbol)
+    return [
+        {
+            "id": gap.id,
+            "symbol": gap.symbol,
+            "interval": gap.interval,
+            "from_time_ms": _since_ms(gap.from_time),
+            "to_time_ms": _since_ms(gap.to_time),
+            "cause": gap.cause,
+            "state": gap.state,
+            "detected_at_ms": _since_ms(gap.detected_at),
+            "resolved_at_ms": _since_ms(gap.resolved_at),
+            "resolved_by": gap.resolved_by,
+        }
+        for gap in found.order_by("from_time", "id")[:MAX_GAPS]
+    ]
+
+
+def minutes(
+    symbol: str, interval: Interval, from_ms: int, to_ms: int
+) -> tuple[list[list[object]], list[dict[str, Any]]]:
+    """Rows of MINUTE_COLUMNS for the bars that are stored or known to be missing, and the gaps of the range.
+
+    state: `complete`; `repaired` (complete in spite of a gap in it); `gap` (seconds missing); `forming` (not over
+    yet). `source` tells a bar that came from the exchange's history (rest) from one of our own seconds.
+    """
+    query = f"""
+        select {ms("open_time")}, is_complete, is_closed, row_count, expected_count, source, revision
+        from aggregated_kline where symbol = %s and interval = %s and open_time >= %s and open_time < %s
+        order by open_time
+    """
+    stored = fetch(query, [symbol, interval.value, to_time(interval.floor(from_ms)), to_time(to_ms)])
+    found: list[dict[str, Any]] = gaps(symbol, from_ms, to_ms)
+    touched: dict[int, set[str]] = {}
+    for gap in found:
+        first_ms = interval.floor(max(gap["from_time_ms"], from_ms))
+        for open_ms in range(first_ms, min(gap["to_time_ms"], to_ms), interval.length_ms):
+            touched.setdefault(open_ms, set()).add(gap["state"])
+    rows = {row[0]: _minute(row, touched.get(row[0], set())) for row in stored}
+    for open_ms, states in touched.items():
+        if open_ms not in rows and states != {"repaired"}:
+            rows[open_ms] = [open_ms, "gap", 0, interval.seconds, None, 0]
+    return [rows[open_ms] for open_ms in sorted(rows)], found
+
+
+def _minute(row: tuple[Any, ...], states: set[str]) -> list[object]:
+    open_ms, is_complete, is_closed, row_count, expected_count, source, revision = row
+    if is_complete:
+        state = "repaired" if states else "complete"
+    else:
+        state = "gap" if is_closed or states - {"repaired"} else "forming"
+    return [open_ms, state, row_count, expected_count, source, revision]
+
+
+_COMPLETENESS: Final = f"""
+    with bound as (
+        select w.symbol, greatest(%s, f.first_time) as from_time, least(%s, w.event_time) as to_time
+        from symbol_watermark w
+        cross join lateral (
+            select min(least_time) as first_time from (
+                (select open_time as least_time from kline_1s where symbol = w.symbol order by open_time limit 1)
+                union all (select min(from_time) from kline_gap where symbol = w.symbol and interval = '1s')
+            ) earliest
+        ) f
+        where w.stream = 'kline_1s' and (%s::text is null or w.symbol = %s)
+    ), hour as (
+        select symbol, h, greatest(h, from_time) as from_time, least(h + interval '1 hour', to_time) as to_time
+        from bound cross join lateral generate_series(date_trunc('hour', from_time), to_time, interval '1 hour') h
+        where h < to_time
+    ), stored as (
+        select k.symbol, date_trunc('hour', k.open_time) as h,
+            count(*) filter (where source = 'stream') as stream,
+            count(*) filter (where source in ('rest', 'archive')) as rest,
+            count(*) filter (where source = 'trades') as trades
+        from kline_1s k join bound b on b.symbol = k.symbol
+            and k.open_time >= b.from_time and k.open_time < b.to_time
+        group by 1, 2
+    ), missing as (
+        select h.symbol, h.h,
+            count(*) filter (where g.state = 'absent') as absent,
+            count(*) filter (where g.state <> 'absent') as open
+        from hour h
+        join kline_gap g on g.symbol = h.symbol and g.interval = '1s' and g.state <> 'repaired'
+            and g.from_time < h.to_time and g.to_time > h.from_time
+        cross join lateral generate_series(
+            greatest(g.from_time, h.from_time), least(g.to_time, h.to_time) - interval '1 second', interval '1 second'
+        ) second
+        where not exists (select from kline_1s k where k.symbol = h.symbol and k.open_time = second)
+        group by 1, 2
+    )
+    select h.symbol, {ms("h.h")}, ceil(extract(epoch from h.to_time - h.from_time))::bigint,
+        coalesce(s.stream, 0), coalesce(s.rest, 0), coalesce(s.trades, 0), coalesce(m.absent, 0), coalesce(m.open, 0)
+    from hour h left join stored s using (symbol, h) left join missing m using (symbol, h)
+    order by 1, 2
+"""
+
+
+def completeness(symbol: str | None, from_ms: int, to_ms: int) -> list[dict[str, object]]:
+    """Seconds by hour. `expected` are those of the range from the first that is known of the symbol up to its
+    watermark; `rest` includes archive files; `open` includes what cannot be repaired."""
+    first_ms, end_ms = from_ms - from_ms % SECOND_MS, to_ms - to_ms % SECOND_MS
+    names = ("symbol", "hour", "expected", "stream", "rest", "trades", "absent", "open")
+    rows: Rows = fetch(_COMPLETENESS, [to_time(first_ms), to_time(end_ms), symbol, symbol])
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def newest_ms(symbol: str | None) -> int | None:
+    """The newest watermark: the end of a range that does not name one. None before the first."""
+    query = f"select {ms('max(event_time)')} from symbol_watermark where (%s::text is null or symbol = %s)"
+    newest: int | None = fetch(query, [symbol, symbol])[0][0]
+    return newest
+
+
+def checkpoints() -> list[dict[str, Any]]:
+    """How far each partition and each symbol is."""
+    return [
+        {
+            "topic": row.topic,
+            "topic_id": str(row.topic_id),
+            "partition": row.partition,
+            "next_offset": row.next_offset,
+            "epoch": row.epoch,
+            "updated_at_ms": _since_ms(row.updated_at),
+        }
+        for row in KlineCheckpoint.objects.order_by("topic", "partition")
+    ]
+
+
+def watermarks() -> list[dict[str, object]]:
+    """How far each symbol is in event time."""
+    query = f"select symbol, stream, {ms('event_time')}, {ms('updated_at')} from symbol_watermark order by 1, 2"
+    names = ("symbol", "stream", "event_time_ms", "updated_at_ms")
+    return [dict(zip(names, row, strict=True)) for row in fetch(query)]
+
+
+def feed_state() -> dict[str, Any]:
+    """What the verdict needs: seconds since the newest watermark moved (None = never), outages that last,
+    gaps of the last ten minutes by cause."""
+    age = fetch("select extract(epoch from now() - max(updated_at))::float8 from symbol_watermark")[0][0]
+    outages = FeedOutage.objects.filter(Q(to_time__isnull=True)).order_by("from_time")[:100]
+    recent = fetch(
+        "select cause, count(*) from kline_gap where state = 'open' and detected_at > now() - interval '10 minutes' "
+        "group by cause order by cause"
+    )
+    return {
+        "seconds_since_progress": age,
+        "outages": [f"{outage.symbol} {outage.stream}: {outage.cause}" for outage in outages],
+        "recent_gaps": dict(recent),
+    }

@@ -1,0 +1,52 @@
+"""The one line that says how the system is: healthy, degraded or losing data, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+STALE_AFTER_S: Final = 10.0
+LATE_AFTER_S: Final = 10.0
+
+
+class Reader(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a room is behind on one partition; None = unknown.
+
+    `headroom_seconds`: until the record at the checkpoint may be deleted; zero or less = it may be gone already.
+    """
+
+    room: str
+    topic: str
+    partition: int
+    lag_records: int | None
+    lag_seconds: float | None
+    headroom_seconds: float | None
+
+
+def verdict(feed: Mapping[str, Any], readers: Sequence[Reader], broker_error: str | None) -> tuple[str, str]:
+    """The verdict's word and its reason. `feed` as ledger_selectors.feed_state gives it."""
+    expired = [r for r in readers if r.headroom_seconds is not None and r.headroom_seconds <= 0]
+    if expired:
+        names = ", ".join(f"{r.topic}/{r.partition}" for r in expired)
+        return "losing data", f"the broker may have deleted records that {expired[0].room} has not read: {names}"
+    gaps = ", ".join(f"{count} x {cause}" for cause, count in feed["recent_gaps"].items())
+    if gaps:
+        return "losing data", f"new gaps in the last 10 minutes: {gaps}"
+    reasons = []
+    if broker_error is not None:
+        reasons.append(f"the broker does not answer: {broker_error}")
+    if feed["outages"]:
+        more = f" and {len(feed['outages']) - 1} more" if len(feed["outages"]) > 1 else ""
+        reasons.append(f"feed out: {feed['outages'][0]}{more}")
+    age_s = feed["seconds_since_progress"]
+    if age_s is None:
+        reasons.append("nothing has been stored yet")
+    elif age_s > STALE_AFTER_S:
+        reasons.append(f"nothing new stored for {age_s:.0f} s")
+    late = [r for r in readers if (r.lag_seconds or 0) > LATE_AFTER_S]
+    if late:
+        worst = max(late, key=lambda r: r.lag_seconds or 0)
+        reasons.append(f"{worst.room} is {worst.lag_seconds:.0f} s behind on {worst.topic}/{worst.partition}")
+    return ("degraded", "; ".join(reasons)) if reasons else ("healthy", "all readers keep up, no feed is out")
