@@ -7,7 +7,7 @@ microseconds, so they never go back: not when it is made again, not when the rel
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Final, Protocol
 
 import msgspec
@@ -40,6 +40,20 @@ NO_TIMES: Final = EventTimes()
 def times_of(value: bytes) -> EventTimes:
     """Times of a record. Raises msgspec.MsgspecError when it is no JSON object."""
     return _times.decode(value)
+
+
+def is_json(value: bytes) -> bool:
+    """True for a JSON object, which may stand in a message as it is."""
+    try:
+        _times.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def json_items(values: Iterable[bytes]) -> bytes:
+    """The JSON objects among the values as the inside of a JSON list."""
+    return b",".join(value for value in values if is_json(value))
 
 
 def stamp(times: EventTimes, appended_ms: int | None, relayed_ms: int) -> bytes:

@@ -17,6 +17,8 @@ from flask_stream.channels import (
     LiveChannel,
     StreamChannel,
     Subscriber,
+    is_json,
+    json_items,
     stamp,
     times_of,
 )
@@ -239,11 +241,13 @@ class Hub:
             data = b'{"bars":[%b]}' % b",".join(map(encode_record, bars))
             return channel.snapshot(stamp(times, None, now_ms), data)
         if name.kind == "trade":
-            return channel.snapshot(stamp(NO_TIMES, None, now_ms), b'{"trades":[%b]}' % b",".join(state.trades))
+            return channel.snapshot(
+                stamp(NO_TIMES, None, now_ms), b'{"trades":[%b]}' % b",".join(filter(is_json, state.trades))
+            )
         if name.kind == "depth":
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b"{}")
         stored = _present_outage(state) if name.kind == "feed" else state.newest.get(PLAIN_TOPICS[name.kind])
-        if stored is None:
+        if stored is None or not is_json(stored.value):
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b"null")
         return channel.snapshot(stamp(times_of(stored.value), stored.appended_ms, now_ms), stored.value)
 
@@ -282,10 +286,10 @@ class Hub:
         """Once a second: publish `tickers`, drop channels that nobody has listened to for a while."""
         tickers = self._tickers
         if tickers is not None:
-            if self._changed_tickers:
-                held = (self.symbols[symbol].newest["mini_ticker"].value for symbol in self._changed_tickers)
-                tickers.publish(b'{"tickers":[%b]}' % b",".join(held), stamp(NO_TIMES, None, now_ms))
-                self._changed_tickers.clear()
+            held = (self.symbols[symbol].newest["mini_ticker"].value for symbol in self._changed_tickers)
+            if values := json_items(held):
+                tickers.publish(b'{"tickers":[%b]}' % values, stamp(NO_TIMES, None, now_ms))
+            self._changed_tickers.clear()
             if self._is_over(tickers, now_ms):
                 self._tickers = None
         for state in list(self.symbols.values()):

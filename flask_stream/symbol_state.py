@@ -7,13 +7,15 @@ dictionary look-up a record.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from flask_stream.bars import BarSeries, SecondsWindow
 from flask_stream.channels import LiveChannel, StreamChannel
+from market.errors import BadRecord
 from market.interval import Interval
 from market.kline import Candle, Kline
 from market.record_codec import RecordDecoder
@@ -39,6 +41,9 @@ def limits_for(symbol_count: int) -> KeepLimits:
     if symbol_count <= 200:
         return KeepLimits(seconds=190, bars=11, trades=KEPT_TRADES)
     return KeepLimits(seconds=75, bars=3, trades=20)
+
+
+_T = TypeVar("_T", Kline, Candle)
 
 
 class CandleHead(msgspec.Struct):
@@ -119,17 +124,17 @@ class SymbolState:
         return head.interval
 
     def open_window(self, limits: KeepLimits) -> SecondsWindow:
-        """The decoded seconds; decoded now when nobody has asked so far. Raises BadRecord."""
+        """The decoded seconds; decoded now when nobody has asked so far."""
         if self.window is None:
-            self.window = SecondsWindow(limits.seconds, (kline_decoder.decode(value) for value in self.seconds))
+            self.window = SecondsWindow(limits.seconds, _usable(kline_decoder, self.seconds))
         return self.window
 
     def open_bars(self, interval: Interval, limits: KeepLimits) -> BarSeries:
-        """The bars of a stored interval; built now when nobody has asked so far. Raises BadRecord."""
+        """The bars of a stored interval; built now when nobody has asked so far."""
         series = self.bars.get(interval)
         if series is None:
             raw = self.candles.get(interval, {})
-            candles = [candle_decoder.decode(raw[open_ms][2]) for open_ms in sorted(raw)]
+            candles = _usable(candle_decoder, (raw[open_ms][2] for open_ms in sorted(raw)))
             series = BarSeries(interval, self.open_window(limits), candles, limits.bars)
             self.bars[interval] = series
         return series
@@ -142,3 +147,12 @@ class SymbolState:
         """Nobody listens to any kline of this symbol any more."""
         self.bars.clear()
         self.window = None
+
+
+def _usable(decoder: RecordDecoder[_T], values: Iterable[bytes]) -> Iterator[_T]:
+    """The records among the raw values; bad ones came in unread and are left out."""
+    for value in values:
+        try:
+            yield decoder.decode(value)
+        except BadRecord:
+            continue

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from websockets.frames import Close
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, TextMessage
-from wsproto.events import Message as WireMessage
 
 from flask_stream.frames import CloseCode, Opcode, close_frame, encode_frame, text_frame
 from flask_stream.inbound import BURST_MESSAGES, Closing, Inbound, Message, PingReceived
@@ -53,7 +52,7 @@ def events_of(inbound: Inbound, wire: bytes, now_s: float = 0.0) -> list[Message
     return list(inbound.receive(wire, now_s))
 
 
-def client_frames(*messages: WireMessage | Ping | CloseConnection) -> bytes:
+def client_frames(*messages: TextMessage | Ping | CloseConnection) -> bytes:
     client = Connection(ConnectionType.CLIENT)
     return b"".join(client.send(message) for message in messages)
 
