@@ -17,7 +17,7 @@ from producer.slots import Exchange
 ACK_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProducerMetrics(Collector):
     """Collects from the parts of one producer."""
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from aiokafka import AIOKafkaProducer as KafkaProducer
-from aiokafka import RecordMetadata
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
+from aiokafka.structs import RecordMetadata
 
 from runtime.health import Health
 from runtime.kafka_client import REQUEST_TIMEOUT_MS, start_when_ready

@@ -3,6 +3,8 @@ from asyncio import Future
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from aiokafka.structs import RecordMetadata
+
 class TopicPartition(NamedTuple):
     topic: str
     partition: int
@@ -14,15 +16,6 @@ class OffsetAndTimestamp(NamedTuple):
 class OffsetAndMetadata(NamedTuple):
     offset: int
     metadata: str
-
-class RecordMetadata(NamedTuple):
-    topic: str
-    partition: int
-    topic_partition: TopicPartition
-    offset: int
-    timestamp: int | None
-    timestamp_type: int
-    log_start_offset: int | None
 
 class ConsumerRecord:
     topic: str
