@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from runtime.clock import SystemClock, sleep_s
+from stack.program import python_child
 
 ROOT = Path(__file__).resolve().parent.parent
 CANDLEWIRE = Path(sys.executable).parent / "candlewire"
@@ -49,6 +50,8 @@ def wait_for(what: str, probe: Callable[[], _T | None], deadline_s: float) -> _T
 class StackProcess:
     """Use as a context manager; `variables` are the settings of contract and rooms (SOURCE, SYMBOLS, ...)."""
 
+    arguments: tuple[str, ...] = ("up",)
+
     def __init__(self, data_dir: Path, **variables: str) -> None:
         self.data_dir = data_dir
         self.output: deque[str] = deque(maxlen=500)
@@ -72,7 +75,8 @@ class StackProcess:
     def start(self) -> None:
         """Start and wait for READY. Raises TimeoutError with the output so far."""
         self._process = subprocess.Popen(
-            [str(CANDLEWIRE), "up"],
+            # Bound to our own life: a killed test run leaves nothing behind.
+            [*python_child(), "--die", "TERM", "--", str(CANDLEWIRE), *self.arguments],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -150,3 +154,9 @@ class StackProcess:
     def connect(self) -> psycopg.Connection[Any]:
         """The stack's database, as its owner, autocommit, times in UTC."""
         return psycopg.connect(self.status()["database_url"], autocommit=True, options="-c timezone=UTC")
+
+
+class EnginesProcess(StackProcess):
+    """Only the engines, with every topic applied."""
+
+    arguments = ("up", "--engines")
