@@ -241,9 +241,7 @@ class Hub:
             data = b'{"bars":[%b]}' % b",".join(map(encode_record, bars))
             return channel.snapshot(stamp(times, None, now_ms), data)
         if name.kind == "trade":
-            return channel.snapshot(
-                stamp(NO_TIMES, None, now_ms), b'{"trades":[%b]}' % b",".join(filter(is_json, state.trades))
-            )
+            return channel.snapshot(stamp(NO_TIMES, None, now_ms), b'{"trades":[%b]}' % json_items(state.trades))
         if name.kind == "depth":
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b"{}")
         stored = _present_outage(state) if name.kind == "feed" else state.newest.get(PLAIN_TOPICS[name.kind])
