@@ -23,8 +23,12 @@ export function klinesUrl(base, symbol, interval, endMs = null) {
 
 /** Bars of a page, oldest first. `signal` ends the wait when the view has moved on. */
 export async function fetchBars(url, signal, onRetry = () => {}) {
-  const answer = await fetchJson(url, signal, onRetry);
-  return answer.bars ?? answer.klines ?? [];
+  return readBars(await fetchJson(url, signal, onRetry));
+}
+
+/** Rows of the API under their column names, as the live bars have them. */
+export function readBars({ columns, rows }) {
+  return rows.map((row) => Object.fromEntries(columns.map((name, index) => [name, row[index]])));
 }
 
 /** Rows of the gap ledger that touch [fromMs, toMs). */
@@ -38,7 +42,7 @@ export async function fetchJson(url, signal, onRetry = () => {}) {
   for (let attempt = 1; ; attempt += 1) {
     try {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(TRY_TIMEOUT_MS)]);
-      const response = await fetch(url, { signal: limit, headers: { Accept: "application/json" } });
+      const response = await fetch(url, { signal: limit });
       if (response.ok) return await response.json();
       const reason = await reasonOf(response);
       if (response.status < 500 && response.status !== 429) throw new Refused(reason, response.status);

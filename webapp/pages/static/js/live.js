@@ -7,6 +7,7 @@ const CONNECT_TIMEOUT_MS = 6_000;
 const PING_EVERY_MS = 3_000;
 /** Nothing at all, not even a pong, for this long: the line is dead although no close came. */
 const SILENT_MS = 8_000;
+const ASK_AGAIN_MS = 3_000;
 const MAX_OFFSET_SAMPLES = 8;
 
 /** Full jitter: anywhere between zero and the doubled ceiling, so that a thousand viewers do not return as one. */
@@ -174,6 +175,15 @@ export class LiveClient {
     this.pending = { subscribe: new Set(), unsubscribe: new Set() };
   }
 
+  /** A refused subscription (a symbol that the relay has no data of yet) takes all its channels along: ask later. */
+  #askAgain() {
+    clearTimeout(this.again);
+    this.again = setTimeout(() => {
+      for (const [channel, { state }] of this.channels) if (state.seq === null) this.pending.subscribe.add(channel);
+      this.#flush();
+    }, ASK_AGAIN_MS);
+  }
+
   #send(message) {
     if (this.socket?.readyState === 1) this.socket.send(JSON.stringify(message));
   }
@@ -187,6 +197,7 @@ export class LiveClient {
       if (sentAt !== undefined) this.offset.add(sentAt, message.t, arrivedAt);
       return;
     }
+    if (message.op === "error") this.#askAgain();
     if (message.op) return;
     this.messages += 1;
     this.tries = 0;

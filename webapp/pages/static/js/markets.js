@@ -31,23 +31,21 @@ export function rankMarkets(rows, { words = "", sort = "volume", direction = -1,
     || compare(left, right) || (left.rank ?? 0) - (right.rank ?? 0) || (left.symbol < right.symbol ? -1 : 1));
 }
 
-/** What a ticker says of a row. */
+/** What a ticker of the live channel says of a row. */
 export function withTicker(row, ticker) {
-  const change = changePercent(ticker.open, ticker.close);
   return Object.assign(row, {
-    open: ticker.open, last: ticker.close, high: ticker.high, low: ticker.low, turnover: ticker.quote_volume,
-    baseVolume: ticker.base_volume, change,
+    last: ticker.close, high: ticker.high, low: ticker.low, turnover: ticker.quote_volume,
+    change: changePercent(ticker.open, ticker.close),
   });
 }
 
 /** One symbol as the API gives it. */
-export function readSymbol(entry) {
-  const row = {
+export function readSymbol(entry, rank) {
+  return {
     symbol: entry.symbol, base: entry.base_asset, quote: entry.quote_asset, tick: entry.tick_size, lot: entry.step_size,
-    rank: entry.rank ?? 0,
+    rank, last: entry.last, high: entry.high, low: entry.low, turnover: entry.quote_volume,
+    change: entry.change_percent === null ? null : Number(entry.change_percent), sparkline: entry.sparkline,
   };
-  const ticker = entry.ticker ?? entry;
-  return ticker.close !== undefined && ticker.close !== null ? withTicker(row, ticker) : row;
 }
 
 export class Markets {
@@ -55,18 +53,21 @@ export class Markets {
     Object.assign(this, { path, live });
     this.rows = new Map();
     this.watchers = new Set();
+    this.loaded = false;
   }
 
   /** All symbols; asked for once, shared by the list, the menu and the header. */
   load() {
-    this.loading ??= fetchJson(this.path, new AbortController().signal).then((answer) => {
-      for (const entry of answer.symbols ?? answer) {
-        const row = readSymbol(entry);
-        this.rows.set(row.symbol, Object.assign(row, this.rows.get(row.symbol)));
-      }
-      this.#tell();
-    }).catch((error) => { this.loading = null; throw error; });
+    this.loading ??= this.reload().catch((error) => { this.loading = null; throw error; });
     return this.loading;
+  }
+
+  /** All symbols as they are now. */
+  async reload() {
+    const answer = await fetchJson(this.path, new AbortController().signal);
+    answer.symbols.forEach((entry, rank) => this.rows.set(entry.symbol, readSymbol(entry, rank)));
+    this.loaded = true;
+    this.#tell();
   }
 
   /** `call()` when figures changed; the tickers channel is only held while someone watches. */

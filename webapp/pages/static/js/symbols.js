@@ -103,7 +103,7 @@ export class SymbolList {
     setText(name.children[0], row.base ?? row.symbol);
     setText(name.children[1], row.quote ? ` / ${row.quote}` : "");
     setText(last, figure(row.last, decimalsOf(row.tick)));
-    setText(change, row.change === undefined ? "–" : `${arrow(row.change)} ${percent(row.change)}`);
+    setText(change, !Number.isFinite(row.change) ? "–" : `${arrow(row.change)} ${percent(row.change)}`);
     setData(change, "direction", direction(row.change ?? 0));
   }
 

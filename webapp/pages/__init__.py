@@ -1,0 +1,1 @@
+"""The pages: market list, chart, about, errors."""

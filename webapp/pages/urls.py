@@ -1,0 +1,15 @@
+"""Paths of the pages."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from webapp.pages import views
+
+urlpatterns = [
+    path("", views.markets, name="markets"),
+    path("chart/<str:symbol>", views.chart, name="chart"),
+    path("about/", views.about, name="about"),
+    path("favicon.ico", views.favicon),
+]
+handler404 = "webapp.pages.views.not_found"

@@ -1,0 +1,118 @@
+"""Thin views: each says what its page needs to begin; everything that moves comes over the API and /live."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.templatetags.static import static
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from market.errors import UnknownInterval, UnknownSymbol
+from market.interval import Interval
+from market.symbol import parse_symbol
+from webapp.context import SOURCE_LABELS, stream_origin
+from webapp.selectors import find_symbol
+
+API: Final = {"klines": "/api/v1/klines", "gaps": "/api/v1/gaps", "symbols": "/api/v1/symbols"}
+#: Bars of the first page; static/js/history.js asks for the same address, which the page preloads.
+PAGE_BARS: Final = 1_000
+CHART_LIBRARY: Final = "vendor/lightweight-charts/lightweight-charts.standalone.production.mjs"
+SOURCE_WORDS: Final = {
+    "sim": "Prices of a simulated exchange, not of a real market",
+    "tape": "A recording is played, not the market of this moment",
+}
+
+
+def _modules(*entries: str) -> list[str]:
+    """Static paths of all our ES modules but the entries, so that the browser fetches them at once, not in a chain."""
+    folder = settings.PAGES / "static" / "js"
+    skipped = {"theme-boot.js", *entries}
+    return [f"js/{file.name}" for file in sorted(folder.glob("*.js")) if file.name not in skipped]
+
+
+CHART_MODULES: Final = [CHART_LIBRARY, *_modules("page.js", "market-list.js", "sparkline.js")]
+
+
+@require_safe
+@never_cache
+def markets(request: HttpRequest) -> HttpResponse:
+    """The market list."""
+    return render(request, "markets.html", {"config": _config(request)})
+
+
+@require_safe
+@never_cache
+def chart(request: HttpRequest, symbol: str) -> HttpResponse:
+    """The chart of one symbol; 404 for one that is not followed, 400 for an interval that is not known."""
+    try:
+        name = parse_symbol(symbol)
+        interval = Interval.parse(request.GET.get("interval", Interval.M1))
+    except UnknownSymbol as error:
+        return _problem(request, 404, "No such symbol", str(error))
+    except UnknownInterval as error:
+        return _problem(request, 400, "No such interval", str(error))
+    if name != symbol:
+        query = f"?{request.GET.urlencode()}" if request.GET else ""
+        return HttpResponseRedirect(reverse("chart", args=[name]) + query)
+    row = find_symbol(name)
+    if row is None:
+        words = f"{name} is not one of the symbols followed here. A symbol appears once the exchange has named it."
+        return _problem(request, 404, "No such symbol", words)
+    config = {
+        **_config(request),
+        "symbol": name,
+        "interval": interval.value,
+        "intervals": [item.value for item in Interval],
+        "base": row["base_asset"],
+        "quote": row["quote_asset"],
+        "tickSize": row["tick_size"],
+        "stepSize": row["step_size"],
+    }
+    first_page = urlencode({"symbol": name, "interval": interval.value, "limit": PAGE_BARS})
+    context = {
+        "config": config,
+        "first_bars_url": f"{API['klines']}?{first_page}",
+        "stream_http_url": stream_origin(request).replace("ws", "http", 1),
+        "source_words": SOURCE_WORDS.get(settings.ROOM.source, ""),
+        "modules": CHART_MODULES,
+    }
+    return render(request, "chart.html", context)
+
+
+@require_safe
+def about(request: HttpRequest) -> HttpResponse:
+    """What this is, and the notices of what it uses."""
+    notice = settings.ROOT / "NOTICE"
+    return render(request, "about.html", {"notice": notice.read_text("utf-8") if notice.is_file() else ""})
+
+
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Browsers that ask for the old name get the mark."""
+    return HttpResponseRedirect(static("img/mark.svg"))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Any path that leads nowhere."""
+    return _problem(request, 404, "Nothing here", "This address leads to no page of Candlewire.")
+
+
+def _problem(request: HttpRequest, status: int, title: str, words: str) -> HttpResponse:
+    return render(request, "problem.html", {"status_code": status, "title": title, "words": words}, status=status)
+
+
+def _config(request: HttpRequest) -> dict[str, Any]:
+    """What the scripts of a page are told (static/js reads it from the JSON block with id config)."""
+    return {
+        "api": API,
+        "source": settings.ROOM.source,
+        "sourceLabel": SOURCE_LABELS[settings.ROOM.source],
+        "streamUrl": f"{stream_origin(request)}/live",
+        "version": settings.APP_VERSION,
+    }
