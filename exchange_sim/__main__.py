@@ -25,9 +25,7 @@ async def main(stop: Stop, settings: SimSettings) -> None:
     serve(health, settings.health_port, settings.health_host)
     faults = Faults(clock.now_ms)
     hub = Hub(faults)
-    market = SeededMarket(
-        settings.sim_seed, catalogue(settings.sim_symbols), clock.now_ms, settings.sim_history_days
-    )
+    market = SeededMarket(settings.sim_seed, catalogue(settings.sim_symbols), clock.now_ms, settings.sim_history_days)
     live = LiveMarket(market, hub, faults, clock)
     exchange = Exchange(SimulatedSource(market, live, clock), hub, faults, settings, clock)
     await exchange.start()

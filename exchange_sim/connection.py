@@ -167,9 +167,7 @@ class Connection:
         if method is None:
             raise ControlError(2, "Invalid request: missing field `method`")
         if method not in METHODS:
-            raise ControlError(
-                2, f"Invalid request: unknown variant `{method}`, expected one of {', '.join(METHODS)}"
-            )
+            raise ControlError(2, f"Invalid request: unknown variant `{method}`, expected one of {', '.join(METHODS)}")
         params = request.get("params", [])
         if not isinstance(params, list):
             raise ControlError(2, "Invalid request: params must be a list")
@@ -222,9 +220,7 @@ def _checked_id(request: dict[str, Any]) -> object:
     value = request.get("id")
     is_number = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
     is_text = (
-        isinstance(value, str)
-        and len(value) <= MAX_ID_CHARS
-        and value.replace("-", "").replace("_", "").isalnum()
+        isinstance(value, str) and len(value) <= MAX_ID_CHARS and value.replace("-", "").replace("_", "").isalnum()
     )
     if value is None or is_number or is_text:
         return value

@@ -25,6 +25,7 @@ from runtime.clock import Clock
 from runtime.logs import get_logger
 
 CONTROL_BODY_MAX_BYTES: Final = 4_096
+REQUEST_LINE_MAX_BYTES: Final = 131_072
 STOP_TIMEOUT_S: Final = 1.0
 LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
 BEST_OF_AT_MOST: Final = 50
@@ -100,7 +101,9 @@ class Exchange:
         app.router.add_post("/sim/faults", self._order_fault)
         app.router.add_delete("/sim/faults", self._clear_faults)
         app.router.add_route("*", "/{anything:.*}", self._nothing)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_TIMEOUT_S)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=STOP_TIMEOUT_S, max_line_size=REQUEST_LINE_MAX_BYTES
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._settings.sim_host, self._settings.sim_port)
         await site.start()
@@ -108,9 +111,7 @@ class Exchange:
 
     async def stop(self) -> None:
         """Close every connection and the port."""
-        await asyncio.gather(
-            *(c.close(1001, "server stops") for c in list(self.connections)), return_exceptions=True
-        )
+        await asyncio.gather(*(c.close(1001, "server stops") for c in list(self.connections)), return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -162,9 +163,7 @@ class Exchange:
         try:
             broken = self.faults.use("rest_status")
             if broken is not None:
-                raise RestError(
-                    broken.status, -1003 if broken.status in (418, 429) else -1008, "ordered fault"
-                )
+                raise RestError(broken.status, -1003 if broken.status in (418, 429) else -1008, "ordered fault")
             body = await self._body(request, headers)
         except RestError as error:
             if error.status in (418, 429):
@@ -187,9 +186,7 @@ class Exchange:
             return await self._compute(found[1], ask)
         if endpoint == "depth":
             limit = query.limit(100, 5000)
-            self._charge(
-                address, 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250, headers
-            )
+            self._charge(address, 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250, headers)
             return self._depth(query.symbol(), limit)
         if endpoint == "ticker/24hr":
             self._charge(address, _day_weight(query), headers)

@@ -7,12 +7,12 @@ it, with f = L = -1. Written apart from the product's own roll-up on purpose: ea
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from exchange_sim.symbols import SymbolSpec
-from exchange_sim.trades import Int64s, TradeLog, Trades
+from exchange_sim.trades import Bar, Int64s, TradeLog, Trades, join
 
 _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
@@ -39,31 +39,11 @@ INTERVALS: Final = (*FIXED_INTERVALS_MS, "1M")
 _NO_LOW: Final = 2**62
 
 
-class Bar(NamedTuple):
-    """One kline: prices in ticks, base amounts in lots, quote amounts in tick x lot."""
-
-    open_ms: int
-    close_ms: int
-    open: int
-    high: int
-    low: int
-    close: int
-    base: int
-    quote: int
-    count: int
-    taker_base: int
-    taker_quote: int
-    first_id: int
-    last_id: int
-
-
 def open_of(interval: str, time_ms: int, zone_ms: int = 0) -> int:
     """Open time of the bar that holds time_ms; zone_ms moves the grid east of UTC (REST's timeZone)."""
     local = time_ms + zone_ms
     if interval == "1M":
-        month = datetime.fromtimestamp(local / 1000, UTC).replace(
-            day=1, hour=0, minute=0, second=0, microsecond=0
-        )
+        month = datetime.fromtimestamp(local / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         return int(month.timestamp()) * 1000 - zone_ms
     anchor = _MONDAY_MS if interval == "1w" else 0
     return local - (local - anchor) % FIXED_INTERVALS_MS[interval] - zone_ms
@@ -100,33 +80,14 @@ def bars(log: TradeLog, spec: SymbolSpec, edges_ms: list[int], until_ms: int) ->
 
 def bar(log: TradeLog, spec: SymbolSpec, span_ms: tuple[int, int], until_ms: int) -> Bar | None:
     """One bar over span_ms = (open, end), from the trades before until_ms; None while nothing was ever traded."""
-    first: Trades | None = None
-    last: Trades | None = None
-    high, low = 0, _NO_LOW
-    base = quote = taker_base = taker_quote = count = 0
-    for run in log.slices(spec, span_ms[0], min(span_ms[1], until_ms)):
-        first = first or run
-        last = run
-        count += len(run)
-        high = max(high, int(run.price.max()))
-        low = min(low, int(run.price.min()))
-        values = run.price * run.quantity
-        base += int(run.quantity.sum())
-        quote += int(values.sum())
-        bought = ~run.sold
-        taker_base += int(run.quantity[bought].sum())
-        taker_quote += int(values[bought].sum())
     open_ms, close_ms = span_ms[0], span_ms[1] - 1
-    if first is None or last is None:
-        before = log.last_before(spec, open_ms)
-        if before is None:
-            return None
-        return flat(open_ms, close_ms, int(before.price[-1]))
-    prices = (int(first.price[0]), high, low, int(last.price[-1]))
-    last_id = last.first_id + len(last) - 1
-    return Bar(
-        open_ms, close_ms, *prices, base, quote, count, taker_base, taker_quote, first.first_id, last_id
-    )
+    whole: Bar | None = None
+    for piece in log.summaries(spec, open_ms, min(span_ms[1], until_ms)):
+        whole = piece if whole is None else join(whole, piece)
+    if whole is not None:
+        return whole._replace(open_ms=open_ms, close_ms=close_ms)
+    before = log.last_before(spec, open_ms)
+    return None if before is None else flat(open_ms, close_ms, int(before.price[-1]))
 
 
 def flat(open_ms: int, close_ms: int, price: int) -> Bar:
@@ -170,30 +131,16 @@ class _Columns:
     def bars(self, edges_ms: list[int], price: int | None) -> list[Bar]:
         """The finished bars; empty ones are flat at the close before (`price` before the first)."""
         result: list[Bar] = []
-        count, base, quote, taker_base, taker_quote = self.sums.tolist()
-        opens, highs, lows, closes = (c.tolist() for c in (self.open, self.high, self.low, self.close))
-        firsts, lasts = self.first_id.tolist(), self.last_id.tolist()
-        for i, open_ms in enumerate(edges_ms[:-1]):
-            close_ms = edges_ms[i + 1] - 1
-            if count[i]:
-                price = closes[i]
-                result.append(
-                    Bar(
-                        open_ms,
-                        close_ms,
-                        opens[i],
-                        highs[i],
-                        lows[i],
-                        closes[i],
-                        base[i],
-                        quote[i],
-                        count[i],
-                        taker_base[i],
-                        taker_quote[i],
-                        firsts[i],
-                        lasts[i],
-                    )  # fmt: skip
-                )
+        counts, *amounts = self.sums.tolist()
+        prices = [column.tolist() for column in (self.open, self.high, self.low, self.close)]
+        ids = [self.first_id.tolist(), self.last_id.tolist()]
+        columns = zip(*prices, *amounts[:2], counts, *amounts[2:], *ids, strict=True)
+        for i, values in enumerate(columns):
+            open_ms, close_ms = edges_ms[i], edges_ms[i + 1] - 1
+            if counts[i]:
+                made = Bar(open_ms, close_ms, *values)
+                price = made.close
+                result.append(made)
             elif price is not None:
                 result.append(flat(open_ms, close_ms, price))
         return result

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from exchange_sim import wire
-from exchange_sim.book import Book
+from exchange_sim.book import Book, Diff
 from exchange_sim.faults import Faults
-from exchange_sim.klines import INTERVALS, Bar, bar, next_open, open_of
+from exchange_sim.klines import INTERVALS, bar, next_open, open_of
 from exchange_sim.market import SeededMarket
 from exchange_sim.statistics import day_statistics
 from exchange_sim.streams import ALL_MINI_TICKERS, Hub
 from exchange_sim.symbols import SymbolSpec, stable_hash
-from exchange_sim.trades import aggregates
+from exchange_sim.trades import Bar, aggregates
 from runtime.clock import Clock, new_random
 from runtime.logs import get_logger
 
@@ -27,6 +28,8 @@ EVENT_DELAY_MAX_MS: Final = 43
 CATCH_UP_MAX_MS: Final = 120_000
 BOOK_UNUSED_MAX_MS: Final = 60_000
 PARTIAL_LEVELS: Final = (5, 10, 20)
+
+Build = Callable[[tuple[int, int]], bytes]
 
 log = get_logger(__name__)
 
@@ -61,9 +64,7 @@ class LiveMarket:
         book = self._books.get(spec.name)
         if book is None:
             last = self._market.last_before(spec, self._done_ms)
-            price, sold = (
-                (spec.price_ticks, True) if last is None else (int(last.price[0]), bool(last.sold[0]))
-            )
+            price, sold = (spec.price_ticks, True) if last is None else (int(last.price[0]), bool(last.sold[0]))
             source = new_random(stable_hash(self._market.seed, spec.key, self._done_ms))
             book = self._books[spec.name] = Book(spec, source, (self._done_ms, price, sold))
         return book
@@ -100,14 +101,11 @@ class LiveMarket:
         lower = name.lower()
         if self._hub.wants(f"{lower}@trade"):
             for row in (row for run in runs for row in run.rows()):
-                self._publish(f"{lower}@trade", lambda unit, e, r=row: wire.trade_event(spec, r, e, unit))
+                self._publish(f"{lower}@trade", partial(wire.trade_event, spec, row))
         if self._hub.wants(f"{lower}@aggTrade"):
             # The fills of one aggregate share one millisecond, so a window of whole ms never splits one.
             for row, ids in aggregates(runs):
-                self._publish(
-                    f"{lower}@aggTrade",
-                    lambda unit, e, r=row, i=ids: wire.aggregate_event(spec, r, i, (e, unit)),
-                )
+                self._publish(f"{lower}@aggTrade", partial(wire.aggregate_event, spec, row, ids))
         book = self._books.get(name)
         if book is None:
             return
@@ -116,34 +114,29 @@ class LiveMarket:
             best = book.best()
             if self._tickers.get(name) != best:
                 self._tickers[name] = best
-                self._publish(
-                    f"{lower}@bookTicker",
-                    lambda unit, e: wire.book_ticker_event(spec, book.update_id, *best),
-                )
+                body = wire.book_ticker_event(spec, book.update_id, *best)
+                self._publish(f"{lower}@bookTicker", partial(_timeless, body))
 
     def _depth(self, now_ms: int) -> None:
         for name, book in list(self._books.items()):
-            lower, spec = name.lower(), self._market.symbols[name]
-            whole_second = now_ms % SECOND_MS == 0
-            speeds = [("@100ms", book.fast)]
-            if whole_second:
-                speeds += [("", book.slow)]
-            for speed, diff in speeds:
-                taken = diff.take(book.update_id)
-                stream = f"{lower}@depth{speed}"
-                if taken is not None and self._hub.wants(stream):
-                    ids, sides = taken[0], (wire.levels(spec, taken[1]), wire.levels(spec, taken[2]))
-                    self._publish(
-                        stream, lambda unit, e, i=ids, s=sides: wire.depth_event(spec, i, s, (e, unit))
-                    )
-                for count in PARTIAL_LEVELS:
-                    partial = f"{lower}@depth{count}{speed}"
-                    if self._hub.wants(partial):
-                        bids, asks = book.top(count)
-                        body = wire.partial_depth(
-                            book.update_id, (wire.levels(spec, bids), wire.levels(spec, asks))
-                        )
-                        self._publish(partial, lambda unit, e, b=body: b)
+            self._depth_of(self._market.symbols[name], book, "@100ms", book.fast)
+            if now_ms % SECOND_MS == 0:
+                self._depth_of(self._market.symbols[name], book, "", book.slow)
+
+    def _depth_of(self, spec: SymbolSpec, book: Book, speed: str, diff: Diff) -> None:
+        """The depth streams of one symbol and speed, all of the same moment."""
+        lower = spec.name.lower()
+        taken = diff.take(book.update_id)
+        if taken is not None and self._hub.wants(f"{lower}@depth{speed}"):
+            ids, bids, asks = taken
+            sides = (wire.levels(spec, bids), wire.levels(spec, asks))
+            self._publish(f"{lower}@depth{speed}", partial(wire.depth_event, spec, ids, sides))
+        for count in PARTIAL_LEVELS:
+            stream = f"{lower}@depth{count}{speed}"
+            if self._hub.wants(stream):
+                bids, asks = book.top(count)
+                body = wire.partial_depth(book.update_id, (wire.levels(spec, bids), wire.levels(spec, asks)))
+                self._publish(stream, partial(_timeless, body))
 
     def _second(self, end_ms: int) -> None:
         """What happens once a second, for the second that ended at end_ms."""
@@ -180,22 +173,17 @@ class LiveMarket:
 
     def _kline(self, stream: str, spec: SymbolSpec, interval: str, made: Bar, *, closed: bool) -> None:
         if closed:
-            event_ms = min(
-                max(self._clock.now_ms(), made.close_ms + 2), made.close_ms + 1 + EVENT_DELAY_MAX_MS
-            )
+            event_ms = min(max(self._clock.now_ms(), made.close_ms + 2), made.close_ms + 1 + EVENT_DELAY_MAX_MS)
         else:
             event_ms = self._clock.now_ms()
         event_ms += self._faults.skew_ms()
-        self._hub.publish(
-            stream, lambda unit: wire.kline_event(spec, interval, made, (event_ms, closed, unit))
-        )
+        self._hub.publish(stream, lambda unit: wire.kline_event(spec, interval, made, (event_ms, closed, unit)))
 
     def _tickers_of_the_day(self, end_ms: int) -> None:
         """Rolling 24 h, of the symbols that traded in the second that ended at end_ms."""
         hub, symbols = self._hub, self._market.symbols
         everything = hub.wants(ALL_MINI_TICKERS)
         names = symbols if everything else {**hub.symbols_of("miniTicker"), **hub.symbols_of("ticker")}
-        event_ms = self._clock.now_ms() + self._faults.skew_ms()
         minis: list[tuple[SymbolSpec, Bar]] = []
         for name in names:
             spec = symbols.get(name)
@@ -206,28 +194,21 @@ class LiveMarket:
                 continue
             minis.append((spec, day))
             lower = name.lower()
-            self._publish(
-                f"{lower}@miniTicker", lambda unit, e, s=spec, d=day: wire.mini_ticker_event(s, d, e, unit)
-            )
+            self._publish(f"{lower}@miniTicker", partial(wire.mini_ticker_event, spec, day))
             if hub.wants(f"{lower}@ticker"):
-                self._publish(f"{lower}@ticker", self._full_ticker(spec, day, end_ms))
+                self._publish(f"{lower}@ticker", self._full_ticker(spec, day))
         if everything and minis:
-            hub.publish(
-                ALL_MINI_TICKERS,
-                lambda unit: (
-                    b"[" + b",".join(wire.mini_ticker_event(s, d, event_ms, unit) for s, d in minis) + b"]"
-                ),
-            )
+            self._publish(ALL_MINI_TICKERS, partial(_mini_ticker_list, minis))
 
-    def _full_ticker(self, spec: SymbolSpec, day: Bar, end_ms: int) -> Callable[[int, int], bytes]:
+    def _full_ticker(self, spec: SymbolSpec, day: Bar) -> Build:
         book = self.book(spec).best()
         stats = day_statistics(self._market, spec, day, book)
-        return lambda unit, e: wire.ticker_event(spec, stats, (e, unit))
+        return partial(wire.ticker_event, spec, stats)
 
-    def _publish(self, stream: str, build: Callable[[int, int], bytes]) -> None:
-        """Publish one event; build(unit, event time ms) makes its payload."""
+    def _publish(self, stream: str, build: Build) -> None:
+        """Publish one event; build((event time ms, unit)) makes its payload."""
         event_ms = self._clock.now_ms() + self._faults.skew_ms()
-        self._hub.publish(stream, lambda unit: build(unit, event_ms))
+        self._hub.publish(stream, lambda unit: build((event_ms, unit)))
 
     def _forget_unused(self, now_ms: int) -> None:
         """Order books that nobody follows stop; so do blocks held for symbols without listeners."""
@@ -238,3 +219,12 @@ class LiveMarket:
                 self._tickers.pop(name, None)
                 del self._book_used_ms[name]
         self._market.keep_only_live(followed | set(self._books))
+
+
+def _timeless(body: bytes, at: tuple[int, int]) -> bytes:
+    """Payloads that carry no time are the same in both units."""
+    return body
+
+
+def _mini_ticker_list(rows: list[tuple[SymbolSpec, Bar]], at: tuple[int, int]) -> bytes:
+    return b"[" + b",".join(wire.mini_ticker_event(spec, day, at) for spec, day in rows) + b"]"

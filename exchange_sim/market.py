@@ -17,11 +17,12 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from exchange_sim.symbols import MAX_PRICE_TICKS, SymbolSpec, stable_hash
-from exchange_sim.trades import Int64s, Trades
+from exchange_sim.trades import Bar, Int64s, Trades, summary
 
 Floats = NDArray[np.float64]
 
 HISTORY_CACHE_BYTES: Final = 12_000_000
+SUMMARIES_MAX: Final = 30_000
 LIVE_BLOCKS_PER_SYMBOL: Final = 2
 BYTES_PER_TRADE: Final = 18
 DAY_MS: Final = 86_400_000
@@ -40,9 +41,7 @@ _MAX_LOTS: Final = 9_000_000_000
 class SeededMarket:
     """All trades of all listed symbols, past and future. Thread-safe."""
 
-    def __init__(
-        self, seed: int, specs: Sequence[SymbolSpec], now_ms: Callable[[], int], history_days: int
-    ) -> None:
+    def __init__(self, seed: int, specs: Sequence[SymbolSpec], now_ms: Callable[[], int], history_days: int) -> None:
         self.seed = seed
         self._now_ms = now_ms
         self._history_ms = history_days * DAY_MS
@@ -50,6 +49,7 @@ class SeededMarket:
         self._lock = threading.Lock()
         self._history: OrderedDict[tuple[str, int], Trades] = OrderedDict()
         self._history_bytes = 0
+        self._summaries: OrderedDict[tuple[str, int], Bar] = OrderedDict()
         self._live: dict[str, dict[int, Trades]] = {}
 
     @property
@@ -71,6 +71,31 @@ class SeededMarket:
             run = self.block(spec, index).between(from_ms, to_ms)
             if len(run):
                 yield run
+
+    def summaries(self, spec: SymbolSpec, from_ms: int, to_ms: int) -> Iterator[Bar]:
+        """Bars of consecutive parts; those of whole blocks come from a cache."""
+        if to_ms <= from_ms:
+            return
+        first, last = self._index_at(spec, from_ms), self._index_at(spec, to_ms - 1)
+        for index in range(first, last + 1):
+            start_ms = (index * spec.block_s + spec.phase_s) * 1000
+            if from_ms <= start_ms and start_ms + spec.block_s * 1000 <= to_ms:
+                yield self._summary(spec, index)
+                continue
+            run = self.block(spec, index).between(from_ms, to_ms)
+            if len(run):
+                yield summary(run)
+
+    def _summary(self, spec: SymbolSpec, index: int) -> Bar:
+        key = (spec.name, index)
+        found = self._summaries.get(key)
+        if found is None:
+            found = summary(self.block(spec, index))
+            with self._lock:
+                if len(self._summaries) >= SUMMARIES_MAX:
+                    self._summaries.popitem(last=False)
+                self._summaries[key] = found
+        return found
 
     def last_before(self, spec: SymbolSpec, time_ms: int) -> Trades | None:
         """The last trade before time_ms as a run of one. There always is one: no block is empty."""
@@ -177,7 +202,7 @@ def _arrivals(generator: Generator, spec: SymbolSpec, count: int) -> Int64s:
     reached = np.concatenate(([0.0], np.cumsum(mass)))
     waits = np.cumsum(generator.standard_exponential(count + 1))
     times = np.interp(waits[:-1] / waits[-1] * reached[-1], reached, edges)
-    return np.clip(times.astype(np.int64), 0, spec.block_s * 1000 - 1)
+    return np.asarray(np.clip(times.astype(np.int64), 0, spec.block_s * 1000 - 1))
 
 
 def _side_bias(generator: Generator, count: int) -> Floats:
@@ -193,7 +218,7 @@ def _middle_ticks(seed: int, spec: SymbolSpec, start_s: int, offset_ms: Int64s) 
         path = np.interp(offset_ms / 1000.0, grid_s, _log_price(seed, spec, start_s, grid_s))
     else:
         path = _log_price(seed, spec, start_s, offset_ms / 1000.0)
-    return np.floor(spec.price_ticks * np.exp(path)).astype(np.int64)
+    return np.asarray(np.floor(spec.price_ticks * np.exp(path)).astype(np.int64))
 
 
 def _log_price(seed: int, spec: SymbolSpec, start_s: int, after_s: Floats) -> Floats:
@@ -218,7 +243,10 @@ def _lattice(salt: tuple[object, ...], period_s: int, start_s: int, after_s: Flo
     position = (after_s + rest) / period_s
     cell = position.astype(np.int64)
     part = position - cell
-    nodes = _noise(base, first + np.arange(int(cell.max(initial=0)) + 2, dtype=np.int64))
+    count = int(cell.max(initial=0)) + 2
+    if count > 2 * len(cell):  # far fewer points than lattice nodes: hash only the nodes around the points
+        return np.asarray(_noise(base, first + cell) * (1 - part) + _noise(base, first + cell + 1) * part)
+    nodes = _noise(base, first + np.arange(count, dtype=np.int64))
     return np.asarray(nodes[cell] * (1 - part) + nodes[cell + 1] * part)
 
 

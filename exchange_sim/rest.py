@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from exchange_sim import exchange_info, wire
-from exchange_sim.klines import Bar, bar, bars, next_open, open_of, opens_between
+from exchange_sim.klines import bar, bars, next_open, open_of, opens_between
 from exchange_sim.rest_params import Query, RestError
 from exchange_sim.statistics import Best, day_statistics, texts
 from exchange_sim.symbols import SymbolSpec, text8
-from exchange_sim.trades import TradeLog, Trades, aggregates
+from exchange_sim.trades import Bar, TradeLog, Trades, aggregates
 
 DAY_MS: Final = 86_400_000
 AGGREGATE_SPAN_MS: Final = 3_600_000
@@ -134,7 +134,7 @@ class Rest:
                     "closeTime": stats.close_ms * ask.unit,
                     "firstId": stats.first_id,
                     "lastId": stats.last_id,
-                    "count": stats.count,
+                    "count": stats.trade_count,
                 }
             )
         return _json(rows[0] if single and rows else rows)

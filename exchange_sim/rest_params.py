@@ -12,9 +12,7 @@ from exchange_sim.symbols import SymbolSpec
 
 _MICROSECONDS_FROM: Final = 10**14
 _ZONE: Final = re.compile(r"^([+-]?)(\d{1,2})(?::([0-5]\d))?$")
-ILLEGAL_SYMBOL: Final = (
-    "Illegal characters found in parameter 'symbol'; legal range is '^[A-Z0-9-_.]{1,20}$'."
-)
+ILLEGAL_SYMBOL: Final = "Illegal characters found in parameter 'symbol'; legal range is '^[A-Z0-9-_.]{1,20}$'."
 
 
 class RestError(Exception):
@@ -113,9 +111,7 @@ class Query:
         """`timeZone` as ms east of UTC, -12:00 to +14:00."""
         text = self._values.get("timeZone", "0")
         match = _ZONE.match(text)
-        minutes = (
-            (int(match[2]) * 60 + int(match[3] or 0)) * (-1 if match[1] == "-" else 1) if match else None
-        )
+        minutes = (int(match[2]) * 60 + int(match[3] or 0)) * (-1 if match[1] == "-" else 1) if match else None
         if minutes is None or not -720 <= minutes <= 840:
             raise RestError(400, -1100, "Illegal characters found in parameter 'timeZone'.")
         return minutes * 60_000
@@ -131,9 +127,7 @@ class Query:
     def _mandatory(self, name: str) -> str:
         value = self._values.get(name)
         if value is None:
-            raise RestError(
-                400, -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
-            )
+            raise RestError(400, -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
         if value == "":
             raise RestError(400, -1105, f"Parameter '{name}' was empty.")
         return value

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from exchange_sim.klines import Bar
 from exchange_sim.symbols import SymbolSpec, text8
-from exchange_sim.trades import TradeLog
+from exchange_sim.trades import Bar, TradeLog
 
 Best = tuple[tuple[int, int], tuple[int, int]]
 

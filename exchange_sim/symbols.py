@@ -28,21 +28,136 @@ _LEADERS: Final = (
     ("SOL", 150.0, 2, 3),
     ("XRP", 0.52, 4, 1),
 )
-_KNOWN: Final = (
-    "DOGE ADA TRX AVAX LINK SUI TON SHIB DOT LTC BCH UNI NEAR APT PEPE ICP ETC FIL ARB OP ATOM HBAR VET INJ WIF "
-    "RENDER FET GRT AAVE MKR ALGO STX IMX TIA SEI BONK FLOKI JUP WLD ENA LDO RUNE EGLD SAND MANA AXS THETA XLM "
-    "XTZ EOS FLOW CHZ CRV SNX COMP DYDX GMX CAKE KAVA ZEC DASH IOTA NEO QTUM ROSE ENJ BAT ZIL HOT ONE CELO ANKR "
-    "SKL MASK BLUR ORDI PYTH JTO STRK PIXEL PORTAL AEVO ETHFI OMNI NOT IO ZK LISTA BANANA DOGS HMSTR CATI EIGEN"
-).split()
+_KNOWN: Final = [
+    "DOGE",
+    "ADA",
+    "TRX",
+    "AVAX",
+    "LINK",
+    "SUI",
+    "TON",
+    "SHIB",
+    "DOT",
+    "LTC",
+    "BCH",
+    "UNI",
+    "NEAR",
+    "APT",
+    "PEPE",
+    "ICP",
+    "ETC",
+    "FIL",
+    "ARB",
+    "OP",
+    "ATOM",
+    "HBAR",
+    "VET",
+    "INJ",
+    "WIF",
+    "RENDER",
+    "FET",
+    "GRT",
+    "AAVE",
+    "MKR",
+    "ALGO",
+    "STX",
+    "IMX",
+    "TIA",
+    "SEI",
+    "BONK",
+    "FLOKI",
+    "JUP",
+    "WLD",
+    "ENA",
+    "LDO",
+    "RUNE",
+    "EGLD",
+    "SAND",
+    "MANA",
+    "AXS",
+    "THETA",
+    "XLM",
+    "XTZ",
+    "EOS",
+    "FLOW",
+    "CHZ",
+    "CRV",
+    "SNX",
+    "COMP",
+    "DYDX",
+    "GMX",
+    "CAKE",
+    "KAVA",
+    "ZEC",
+    "DASH",
+    "IOTA",
+    "NEO",
+    "QTUM",
+    "ROSE",
+    "ENJ",
+    "BAT",
+    "ZIL",
+    "HOT",
+    "ONE",
+    "CELO",
+    "ANKR",
+    "SKL",
+    "MASK",
+    "BLUR",
+    "ORDI",
+    "PYTH",
+    "JTO",
+    "STRK",
+    "PIXEL",
+    "PORTAL",
+    "AEVO",
+    "ETHFI",
+    "OMNI",
+    "NOT",
+    "IO",
+    "ZK",
+    "LISTA",
+    "BANANA",
+    "DOGS",
+    "HMSTR",
+    "CATI",
+    "EIGEN",
+]
 _KNOWN_PRICES: Final = {
     "DOGE": 0.12, "ADA": 0.45, "TRX": 0.13, "AVAX": 27.0, "LINK": 13.4, "SUI": 1.12, "TON": 6.3,
     "SHIB": 0.00001783, "DOT": 5.6, "LTC": 71.0, "BCH": 355.0, "UNI": 7.4, "NEAR": 4.6, "APT": 7.1,
     "PEPE": 0.00000981, "ICP": 8.2, "ETC": 19.8, "FIL": 4.1, "ARB": 0.61, "OP": 1.62, "ATOM": 4.9,
     "BONK": 0.00002134, "FLOKI": 0.00014512,
 }  # fmt: skip
-_SYLLABLES: Final = (
-    "BA CO DE FI GA HO JU KA LO MI NE PO QUA RO SI TU VE WO XA YU ZE LUN MAR NOX PEX RIX TOR".split()
-)
+_SYLLABLES: Final = [
+    "BA",
+    "CO",
+    "DE",
+    "FI",
+    "GA",
+    "HO",
+    "JU",
+    "KA",
+    "LO",
+    "MI",
+    "NE",
+    "PO",
+    "QUA",
+    "RO",
+    "SI",
+    "TU",
+    "VE",
+    "WO",
+    "XA",
+    "YU",
+    "ZE",
+    "LUN",
+    "MAR",
+    "NOX",
+    "PEX",
+    "RIX",
+    "TOR",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +236,7 @@ def _bases(count: int) -> list[str]:
     while len(names) < count:
         number += 1
         picks = stable_hash("name", number)
-        name = "".join(
-            _SYLLABLES[(picks >> (8 * i)) % len(_SYLLABLES)] for i in range(3 if number % 3 else 1)
-        )
+        name = "".join(_SYLLABLES[(picks >> (8 * i)) % len(_SYLLABLES)] for i in range(3 if number % 3 else 1))
         if not number % 3:
             name += str(1 + picks % 99)
         if name not in taken:

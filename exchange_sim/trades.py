@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,64 @@ class Trades:
             yield self.first_id + i, self.base_ms + offset, price, quantity, sold
 
 
+class Bar(NamedTuple):
+    """One kline: prices in ticks, base amounts in lots, quote amounts in tick x lot."""
+
+    open_ms: int
+    close_ms: int
+    open: int
+    high: int
+    low: int
+    close: int
+    base: int
+    quote: int
+    trade_count: int
+    taker_base: int
+    taker_quote: int
+    first_id: int
+    last_id: int
+
+
+def summary(run: Trades) -> Bar:
+    """The bar of a run that is not empty; its times are the first and the last trade's."""
+    values = run.price * run.quantity
+    bought = np.where(run.sold, 0, run.quantity)
+    return Bar(
+        run.base_ms + int(run.offset_ms[0]),
+        run.base_ms + int(run.offset_ms[-1]),
+        int(run.price[0]),
+        int(run.price.max()),
+        int(run.price.min()),
+        int(run.price[-1]),
+        int(run.quantity.sum()),
+        int(values.sum()),
+        len(run),
+        int(bought.sum()),
+        int((bought * run.price).sum()),
+        run.first_id,
+        run.first_id + len(run) - 1,
+    )
+
+
+def join(first: Bar, second: Bar) -> Bar:
+    """The bar of two that have trades and follow each other."""
+    return Bar(
+        first.open_ms,
+        second.close_ms,
+        first.open,
+        max(first.high, second.high),
+        min(first.low, second.low),
+        second.close,
+        first.base + second.base,
+        first.quote + second.quote,
+        first.trade_count + second.trade_count,
+        first.taker_base + second.taker_base,
+        first.taker_quote + second.taker_quote,
+        first.first_id,
+        second.last_id,
+    )
+
+
 class TradeLog(Protocol):
     """Where trades come from: the seeded market or a tape."""
 
@@ -91,6 +149,10 @@ class TradeLog(Protocol):
 
     def slices(self, spec: SymbolSpec, from_ms: int, to_ms: int) -> Iterator[Trades]:
         """All trades with from_ms <= time < to_ms, in runs, in order. Also what lies in the future, if known."""
+        ...
+
+    def summaries(self, spec: SymbolSpec, from_ms: int, to_ms: int) -> Iterator[Bar]:
+        """Bars of consecutive parts, all with trades, that together hold the trades of slices()."""
         ...
 
     def last_before(self, spec: SymbolSpec, time_ms: int) -> Trades | None:

@@ -6,9 +6,9 @@ with eight decimals.
 
 from __future__ import annotations
 
-from exchange_sim.klines import Bar
 from exchange_sim.statistics import DayStatistics, texts
 from exchange_sim.symbols import SymbolSpec, text8
+from exchange_sim.trades import Bar
 
 Row = tuple[int, int, int, int, bool]
 
@@ -26,7 +26,7 @@ def kline_event(spec: SymbolSpec, interval: str, bar: Bar, at: tuple[int, bool, 
         f'{{"e":"kline","E":{event_ms * unit},"s":"{spec.name}","k":{{"t":{bar.open_ms * unit},'
         f'"T":{last_of(bar.close_ms, unit)},"s":"{spec.name}","i":"{interval}","f":{bar.first_id},"L":{bar.last_id},'
         f'"o":"{text8(bar.open * p)}","c":"{text8(bar.close * p)}","h":"{text8(bar.high * p)}",'
-        f'"l":"{text8(bar.low * p)}","v":"{text8(bar.base * q)}","n":{bar.count},'
+        f'"l":"{text8(bar.low * p)}","v":"{text8(bar.base * q)}","n":{bar.trade_count},'
         f'"x":{"true" if closed else "false"},"q":"{text8(bar.quote * v)}","V":"{text8(bar.taker_base * q)}",'
         f'"Q":"{text8(bar.taker_quote * v)}","B":"0"}}}}'
     ).encode()
@@ -44,19 +44,21 @@ def kline_row(spec: SymbolSpec, bar: Bar, unit: int) -> list[object]:
         text8(bar.base * q),
         last_of(bar.close_ms, unit),
         text8(bar.quote * v),
-        bar.count,
+        bar.trade_count,
         text8(bar.taker_base * q),
         text8(bar.taker_quote * v),
         "0",
     ]
 
 
-def trade_event(spec: SymbolSpec, row: Row, event_ms: int, unit: int) -> bytes:
-    """Payload of `<symbol>@trade`; row = (id, time, price, quantity, sold)."""
-    trade_id, time_ms, price, quantity, sold = row
+def trade_event(spec: SymbolSpec, row: Row, at: tuple[int, int]) -> bytes:
+    """Payload of `<symbol>@trade`; row = (id, time, price, quantity, sold); at = (event ms, unit)."""
+    event_ms, unit = at
+    price_text, quantity_text = text8(row[2] * spec.price_unit), text8(row[3] * spec.quantity_unit)
+    trade_id, time_ms, _, _, sold = row
     return (
-        f'{{"e":"trade","E":{event_ms * unit},"s":"{spec.name}","t":{trade_id},"p":"{text8(price * spec.price_unit)}",'
-        f'"q":"{text8(quantity * spec.quantity_unit)}","T":{time_ms * unit},"m":{"true" if sold else "false"},"M":true}}'
+        f'{{"e":"trade","E":{event_ms * unit},"s":"{spec.name}","t":{trade_id},"p":"{price_text}",'
+        f'"q":"{quantity_text}","T":{time_ms * unit},"m":{"true" if sold else "false"},"M":true}}'
     ).encode()
 
 
@@ -66,7 +68,8 @@ def aggregate_event(spec: SymbolSpec, row: Row, ids: tuple[int, int], at: tuple[
     event_ms, unit = at
     return (
         f'{{"e":"aggTrade","E":{event_ms * unit},"s":"{spec.name}","a":{aggregate_id},'
-        f'"p":"{text8(price * spec.price_unit)}","q":"{text8(quantity * spec.quantity_unit)}","f":{ids[0]},"l":{ids[1]},'
+        f'"p":"{text8(price * spec.price_unit)}","q":"{text8(quantity * spec.quantity_unit)}",'
+        f'"f":{ids[0]},"l":{ids[1]},'
         f'"T":{time_ms * unit},"m":{"true" if sold else "false"},"M":true}}'
     ).encode()
 
@@ -100,8 +103,9 @@ def aggregate_object(spec: SymbolSpec, row: Row, ids: tuple[int, int], unit: int
     }
 
 
-def mini_ticker_event(spec: SymbolSpec, bar: Bar, event_ms: int, unit: int) -> bytes:
-    """Payload of `<symbol>@miniTicker` from the bar of the last 24 hours."""
+def mini_ticker_event(spec: SymbolSpec, bar: Bar, at: tuple[int, int]) -> bytes:
+    """Payload of `<symbol>@miniTicker` from the bar of the last 24 hours; at = (event ms, unit)."""
+    event_ms, unit = at
     p = spec.price_unit
     return (
         f'{{"e":"24hrMiniTicker","E":{event_ms * unit},"s":"{spec.name}","c":"{text8(bar.close * p)}",'
@@ -149,5 +153,5 @@ def ticker_event(spec: SymbolSpec, stats: DayStatistics, at: tuple[int, int]) ->
         f'"c":"{t["lastPrice"]}","Q":"{t["lastQty"]}","b":"{t["bidPrice"]}","B":"{t["bidQty"]}",'
         f'"a":"{t["askPrice"]}","A":"{t["askQty"]}","o":"{t["openPrice"]}","h":"{t["highPrice"]}",'
         f'"l":"{t["lowPrice"]}","v":"{t["volume"]}","q":"{t["quoteVolume"]}","O":{day.open_ms * unit},'
-        f'"C":{last_of(day.close_ms, unit)},"F":{day.first_id},"L":{day.last_id},"n":{day.count}}}'
+        f'"C":{last_of(day.close_ms, unit)},"F":{day.first_id},"L":{day.last_id},"n":{day.trade_count}}}'
     ).encode()
