@@ -1,0 +1,85 @@
+"""Retention: daily partitions of 1 s rows are dropped whole, counted back from the newest watermark.
+
+`python -m aggregator.retention [--json]` does it once (for the crontab). The newest watermark, not the wall clock:
+a stack that was off for a week, or that plays a tape, keeps what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from aggregator.settings import AggregatorSettings
+from runtime.database import Connection, TupleRow, connect, sql
+from runtime.settings import load
+
+#: A drop shuts readers out for an instant; rather than queue everybody behind a long reader it gives up.
+DROP_LOCK_TIMEOUT_MS: Final = 1_000
+PARTITION_NAME: Final = re.compile(r"kline_1s_(\d{8})")
+
+PARTITIONS = """
+select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+where i.inhparent = 'public.kline_1s'::regclass order by c.relname
+"""
+NEWEST = "select max(event_time) from symbol_watermark where stream = 'kline_1s'"
+PRUNE = (
+    "delete from dead_letter where received_at < now() - make_interval(days => %s)",
+    "delete from feed_outage where to_time < now() - make_interval(days => %s)",
+)
+
+
+def apply_retention(connection: Connection[TupleRow], keep_hours: int, letters_days: int) -> list[str]:
+    """Drop partitions that end `keep_hours` or more before the newest watermark, prune dead letters and outages.
+
+    Returns the names of the dropped partitions. Raises what the driver raises; each drop is its own transaction.
+    """
+    with connection.transaction():
+        row = connection.execute(NEWEST).fetchone()
+        names = [name for (name,) in connection.execute(PARTITIONS).fetchall()]
+        for statement in PRUNE:
+            connection.execute(statement, [letters_days])
+    if row is None or row[0] is None:
+        return []
+    old = expired(names, row[0], keep_hours)
+    for name in old:
+        with connection.transaction():
+            connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(DROP_LOCK_TIMEOUT_MS)))
+            connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(name)))
+    return old
+
+
+def expired(names: list[str], newest: datetime, keep_hours: int) -> list[str]:
+    """Those of the partitions whose whole day lies `keep_hours` or more before `newest`."""
+    keep_from = newest - timedelta(hours=keep_hours)
+    return [name for name in names if (end := partition_end(name)) is not None and end <= keep_from]
+
+
+def partition_end(name: str) -> datetime | None:
+    """End of the day (exclusive) of a partition called kline_1s_YYYYMMDD; None for another name."""
+    match = PARTITION_NAME.fullmatch(name)
+    if match is None:
+        return None
+    return datetime.strptime(match[1], "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point. Exit code 0; 2 for a usage error."""
+    parser = argparse.ArgumentParser(prog="python -m aggregator.retention", description="drop 1 s rows past retention")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    settings = load(AggregatorSettings)
+    with connect(settings.database_url, "retention") as connection:
+        dropped = apply_retention(connection, settings.retention_1s_hours, settings.retention_letters_days)
+    if options.json:
+        print(json.dumps({"dropped": dropped, "keep_hours": settings.retention_1s_hours}))
+    else:
+        print(f"dropped: {', '.join(dropped) or 'nothing'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,56 @@
+"""market_symbol: what the exchange says of its symbols, and which of them we follow in which order."""
+
+from __future__ import annotations
+
+from market.symbol import SymbolInfo
+from runtime.database import Connection, TupleRow
+from runtime.exchange_rest import ExchangeRest, resolve_symbols
+from runtime.logs import get_logger
+
+UPSERT_SYMBOL = """
+insert into market_symbol (symbol, base_asset, quote_asset, status, tick_size, step_size, rank, is_followed)
+values (%s, %s, %s, %s, %s, %s, %s, true)
+on conflict (symbol) do update set
+    base_asset = excluded.base_asset, quote_asset = excluded.quote_asset, status = excluded.status,
+    tick_size = excluded.tick_size, step_size = excluded.step_size, rank = excluded.rank, is_followed = true,
+    updated_at = now()
+where (market_symbol.base_asset, market_symbol.quote_asset, market_symbol.status, market_symbol.tick_size,
+       market_symbol.step_size, market_symbol.rank, market_symbol.is_followed)
+      is distinct from
+      (excluded.base_asset, excluded.quote_asset, excluded.status, excluded.tick_size, excluded.step_size,
+       excluded.rank, true)
+"""
+LEAVE_OTHERS = """
+update market_symbol set is_followed = false, updated_at = now() where is_followed and symbol <> all(%s::text[])
+"""
+
+log = get_logger(__name__)
+
+
+def refresh_symbols(connection: Connection[TupleRow], rest: ExchangeRest, wanted: str) -> list[str]:
+    """Ask the exchange and bring the table up to date; returns the followed symbols in the order of SYMBOLS.
+
+    A symbol that the exchange does not know is logged and left out. Raises RestUnavailable, RestRefused.
+    """
+    symbols = resolve_symbols(wanted, rest)
+    infos = {info.symbol: info for info in rest.symbol_infos()}
+    unknown = [symbol for symbol in symbols if symbol not in infos]
+    if unknown:
+        log.warning("symbols_unknown_to_exchange", symbols=unknown)
+    followed = [symbol for symbol in symbols if symbol in infos]
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.executemany(UPSERT_SYMBOL, [_values(infos[symbol], rank) for rank, symbol in enumerate(followed)])
+        cursor.execute(LEAVE_OTHERS, [followed])
+    return followed
+
+
+def _values(info: SymbolInfo, rank: int) -> list[object]:
+    return [
+        info.symbol,
+        info.base_asset,
+        info.quote_asset,
+        info.status,
+        info.tick_size,
+        info.step_size,
+        rank,
+    ]

@@ -1,0 +1,159 @@
+"""What the tasks work with, one set for each worker process, and what happens when a step cannot be done now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from aggregator.history import History
+from aggregator.publish import BrokerAway, Publisher, publish
+from aggregator.retention import apply_retention
+from aggregator.roll_up import roll_up
+from aggregator.settings import AggregatorSettings
+from aggregator.symbols import refresh_symbols
+from runtime.clock import Clock, new_random
+from runtime.database import Connection, DatabaseError, TupleRow, connect, is_retryable
+from runtime.errors import Retryable
+from runtime.exchange_rest import ExchangeRest
+from runtime.health import Health
+from runtime.logs import get_logger
+from runtime.retry import Backoff
+
+HISTORY_SLICE_S = 0.8
+MAX_DELAY_S = 10.0
+
+WINDOWS = Counter("aggregate_windows", "Minutes rolled up, by outcome", ["outcome"])
+LATENESS_S = Gauge("aggregate_lateness_seconds", "How far the oldest dirty minute lies behind the watermark")
+ROLL_UP_S = Histogram(
+    "aggregate_roll_up_seconds", "Time of one roll-up", buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+)
+PUBLISHED = Counter("aggregate_candles_published", "Candles sent to the candle topic")
+
+log = get_logger(__name__)
+_current: list[Work] = []
+
+
+def current() -> Work:
+    """The set of this process. Raises RuntimeError before `install`."""
+    if not _current:
+        raise RuntimeError("the worker process has not been set up")
+    return _current[0]
+
+
+class Work:
+    """Connections of each thread, the exchange, the publisher, health. Every step waits its turn after a failure."""
+
+    def __init__(self, settings: AggregatorSettings, health: Health, clock: Clock) -> None:
+        self._settings = settings
+        self._health = health
+        self._clock = clock
+        self._local = threading.local()
+        self._backoffs: dict[str, Backoff] = {}
+        self._not_before_s: dict[str, float] = {}
+        self._running = {name: threading.Lock() for name in ("history", "symbols", "retention")}
+        self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
+        self._publisher = Publisher(settings.kafka_bootstrap_servers)
+        self._history = History(self._rest, clock)
+
+    def install(self) -> None:
+        """Make this the set that the tasks of the process use."""
+        _current[:] = [self]
+
+    def roll_up(self) -> None:
+        """All dirty minutes, then the changed candles to Kafka."""
+        self._step("database", self._roll_up)
+        self._step("kafka", self._publish)
+
+    def _roll_up(self) -> None:
+        more = True
+        while more:
+            started_s = self._clock.monotonic_s()
+            done = roll_up(self._connection())
+            more = done.more
+            if done.minutes:
+                WINDOWS.labels("rolled_up").inc(done.minutes)
+                ROLL_UP_S.observe(self._clock.monotonic_s() - started_s)
+                log.info("rolled_up", minutes=done.minutes, seconds=round(self._clock.monotonic_s() - started_s, 3))
+
+    def _publish(self) -> None:
+        PUBLISHED.inc(publish(self._connection(), self._publisher))
+
+    def refresh_symbols(self) -> None:
+        """market_symbol as the exchange has it now."""
+        self._alone("symbols", "exchange", self._refresh)
+
+    def _refresh(self) -> None:
+        refresh_symbols(self._connection(), self._rest, self._settings.symbols)
+        self._symbols_known = True
+
+    _symbols_known = False
+
+    def history(self) -> None:
+        """A slice of history; the symbols first if they have not been asked for since the start."""
+        if not self._symbols_known:
+            self.refresh_symbols()
+        else:
+            end_s = self._clock.monotonic_s() + HISTORY_SLICE_S
+            self._alone("history", "exchange", lambda: self._history.load_until(self._connection(), end_s))
+
+    def top_up(self) -> None:
+        """First minutes that our own seconds cover only partly."""
+        self._alone("history", "exchange", lambda: self._history.top_up(self._connection()))
+
+    def retention(self) -> None:
+        """Drop old partitions and prune."""
+        self._alone("retention", "retention", self._retain)
+
+    def _retain(self) -> None:
+        apply_retention(self._connection(), self._settings.retention_1s_hours, self._settings.retention_letters_days)
+
+    def _alone(self, name: str, needs: str, step: Callable[[], object]) -> None:
+        """The step unless it is running in another thread of this worker."""
+        lock = self._running[name]
+        if lock.acquire(blocking=False):
+            try:
+                self._step(needs, step)
+            finally:
+                lock.release()
+
+    def _step(self, needs: str, step: Callable[[], object]) -> None:
+        """Do it; when something is away, say so in health and leave it alone for a while (full jitter)."""
+        if self._clock.monotonic_s() < self._not_before_s.get(needs, 0.0):
+            return
+        backoff = self._backoffs.setdefault(needs, Backoff(new_random(), max_delay_s=MAX_DELAY_S))
+        try:
+            step()
+        except (Retryable, BrokerAway, DatabaseError) as error:
+            if isinstance(error, DatabaseError):
+                self._drop_connection()
+                if not is_retryable(error) and error.sqlstate != UNDEFINED_TABLE:
+                    raise
+            delay_s = max(backoff.next_delay_s(), getattr(error, "retry_after_s", 0.0))
+            self._not_before_s[needs] = self._clock.monotonic_s() + delay_s
+            self._health.set_problem(needs, f"{type(error).__name__}: {error}".splitlines()[0])
+            log.warning("step_failed", needs=needs, error=str(error), retry_in_s=round(delay_s, 1))
+        else:
+            backoff.reset()
+            self._health.clear_problem(needs)
+
+    def _connection(self) -> Connection[TupleRow]:
+        """This thread's connection, opened when there is none."""
+        connection: Connection[TupleRow] | None = getattr(self._local, "connection", None)
+        if connection is None or connection.closed:
+            connection = connect(self._settings.database_url, "aggregator")
+            connection.execute("set jit = off")
+            connection.commit()
+            self._local.connection = connection
+        return connection
+
+    def _drop_connection(self) -> None:
+        connection: Connection[TupleRow] | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+
+#: The schema is not there yet: the migrations are still running.
+UNDEFINED_TABLE = "42P01"
