@@ -57,3 +57,11 @@ class ProducerSettings(RoomSettings, KafkaSettings, FeedSettings):
     bad_frame_max_share: float = Field(
         0.5, gt=0, le=1, description="the producer stops when a larger share of the last frames is bad"
     )
+
+
+class RecordSettings(RoomSettings, FeedSettings):
+    """The recorder's settings."""
+
+    record_max_bytes: int = Field(
+        4 * 1024 * 1024 * 1024, ge=1024, description="most bytes of uncompressed lines on one tape"
+    )

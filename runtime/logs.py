@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 from structlog.stdlib import BoundLogger
 
 
-def configure(room: str, level: str = "INFO", *, as_json: bool = True) -> None:
-    """Route structlog and the standard library's logging to stdout, each line bound to `room`."""
+def configure(room: str, level: str = "INFO", *, as_json: bool = True, stream: TextIO | None = None) -> None:
+    """Route structlog and the standard library's logging to stdout (or `stream`), each line bound to `room`."""
+    stream = stream or sys.stdout
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -18,7 +20,7 @@ def configure(room: str, level: str = "INFO", *, as_json: bool = True) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty())
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -26,7 +28,7 @@ def configure(room: str, level: str = "INFO", *, as_json: bool = True) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -38,8 +40,10 @@ def configure(room: str, level: str = "INFO", *, as_json: bool = True) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # The Kafka client logs each retry of each request while the broker is away; health shows that already.
-    logging.getLogger("aiokafka").setLevel(max(logging.getLevelName(level), logging.ERROR))
+    # While the broker is away the Kafka client logs each retry, ten a second, as errors; health shows that already,
+    # and every error that matters reaches us as an exception. The HTTP client logs each request.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("httpx").setLevel(max(logging.getLevelName(level), logging.WARNING))
     structlog.contextvars.bind_contextvars(room=room)
 
 
