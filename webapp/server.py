@@ -1,13 +1,21 @@
-"""One gunicorn worker with threads. The worker serves health and brings the schema up to date beside its requests,
-so the port answers (503) while the database is still away."""
+"""gunicorn's threaded worker in this one process: no master, the supervisor restarts what dies, half the memory.
+
+Health is served, and the schema brought up to date, beside the requests: the port answers (503) while the database
+is still away.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import sys
 import threading
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.workers.gthread import ThreadWorker
 
 from runtime import health as health_server
 from runtime.clock import sleep_s
@@ -15,17 +23,17 @@ from runtime.health import Health
 from runtime.logs import get_logger
 from webapp.settings import WebappSettings
 
-GRACEFUL_TIMEOUT_S = 3
-WORKER_TIMEOUT_S = 30
+GRACEFUL_TIMEOUT_S = 2
 KEEPALIVE_S = 75
 DATABASE_CHECK_S = 2.0
 MAX_REQUEST_LINE_BYTES = 8190
+MAX_WAITING_CONNECTIONS = 512
 
 log = get_logger(__name__)
 
 
-class Server(BaseApplication):
-    """Gunicorn without its command line: all it is told stands here."""
+class _Application(BaseApplication):
+    """Gunicorn without its command line and files: all it is told stands here."""
 
     def __init__(self, settings: WebappSettings) -> None:
         self._settings = settings
@@ -33,48 +41,66 @@ class Server(BaseApplication):
 
     def load_config(self) -> None:
         """The options."""
-        options: dict[str, Any] = {
-            "bind": f"{self._settings.web_host}:{self._settings.port}",
-            "workers": 1,
-            "worker_class": "gthread",
-            "threads": self._settings.web_threads,
-            "graceful_timeout": GRACEFUL_TIMEOUT_S,
-            "timeout": WORKER_TIMEOUT_S,
-            "keepalive": KEEPALIVE_S,
-            "limit_request_line": MAX_REQUEST_LINE_BYTES,
-            "worker_tmp_dir": None,
-            "logger_class": Logger,
-            "post_worker_init": lambda _worker: _start_beside(self._settings),
-            "control_socket_disable": True,
-        }
-        for name, value in options.items():
-            self.cfg.set(name, value)
+        self.cfg.set("threads", self._settings.web_threads)
+        self.cfg.set("graceful_timeout", GRACEFUL_TIMEOUT_S)
+        self.cfg.set("keepalive", KEEPALIVE_S)
+        self.cfg.set("limit_request_line", MAX_REQUEST_LINE_BYTES)
 
-    def load(self) -> Any:
-        """Runs in the worker alone: the master stays small."""
+    def load(self) -> object:
+        """Django."""
         from webapp.wsgi import application
 
         return application
 
 
-class Logger(GunicornLogger):
+class _Logger(GunicornLogger):
     """Gunicorn's messages through the room's log; no access log."""
 
-    def setup(self, cfg: Any) -> None:
+    def setup(self, cfg: object) -> None:
         """Keep the handlers that the room has set up."""
         self.error_log.propagate = True
         self.access_log.disabled = True
 
 
+class _Worker(ThreadWorker):
+    """The worker that nobody watches: it does not end when whoever started it does."""
+
+    def is_parent_alive(self) -> bool:
+        """No master to follow."""
+        return True
+
+    def load_wsgi(self) -> None:
+        """Load Django, then start what runs beside the requests."""
+        super().load_wsgi()
+        threading.Thread(target=_keep_database, args=(self.health,), name="database", daemon=True).start()
+
+    health: Health
+
+
 def serve(settings: WebappSettings) -> None:
-    """Serve until SIGTERM."""
-    Server(settings).run()
-
-
-def _start_beside(settings: WebappSettings) -> None:
+    """Serve until SIGTERM; requests under way get GRACEFUL_TIMEOUT_S. A taken port: a message and exit code 2."""
+    listener = _listen(settings.web_host, settings.port)
     health = Health("webapp")
     health_server.serve(health, settings.health_port, settings.health_host)
-    threading.Thread(target=_keep_database, args=(health,), name="database", daemon=True).start()
+    application = _Application(settings)
+    worker = _Worker(1, os.getpid(), [listener], application, None, application.cfg, _Logger(application.cfg))
+    worker.health = health
+    log.info("listening", host=settings.web_host, port=listener.getsockname()[1])
+    worker.init_process()
+    log.info("stopped")
+    sys.stdout.flush()
+    # A request that is still running is cut here: its thread would hold the process up beyond the deadline.
+    os._exit(0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=MAX_WAITING_CONNECTIONS)
+    except OSError as error:
+        why = "taken by another program" if error.errno == errno.EADDRINUSE else error.strerror
+        sys.stderr.write(f"PORT: cannot listen on {host}:{port}: {why}\n")
+        raise SystemExit(2) from None
 
 
 def _keep_database(health: Health) -> None:
@@ -96,7 +122,7 @@ def _keep_database(health: Health) -> None:
     health.set_ready()
     log.info("ready")
     while True:
-        reader = connections["reader"]
+        reader: Any = connections["reader"]
         try:
             with reader.cursor() as cursor:
                 cursor.execute("select 1")

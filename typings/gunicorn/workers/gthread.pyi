@@ -1,0 +1,18 @@
+import socket
+
+from gunicorn.app.base import BaseApplication
+
+class ThreadWorker:
+    def __init__(
+        self,
+        age: int,
+        ppid: int,
+        sockets: list[socket.socket],
+        app: BaseApplication,
+        timeout: float | None,
+        cfg: object,
+        log: object,
+    ) -> None: ...
+    def init_process(self) -> None: ...
+    def load_wsgi(self) -> None: ...
+    def is_parent_alive(self) -> bool: ...
