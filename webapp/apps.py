@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.apps import AppConfig
 
 
@@ -10,3 +12,7 @@ class WebappConfig(AppConfig):
 
     name = "webapp"
     label = "webapp"
+
+    def ready(self) -> None:
+        """A wrong path is the visitor's mistake: only our own failures go to the log."""
+        logging.getLogger("django.request").setLevel(logging.ERROR)

@@ -26,6 +26,7 @@ ROOT_URLCONF = "webapp.urls"
 WSGI_APPLICATION = "webapp.wsgi.application"
 INSTALLED_APPS = ["django.contrib.staticfiles", "rest_framework", "drf_spectacular", "webapp"]
 MIDDLEWARE = [
+    "webapp.middleware.RequestMetrics",
     "webapp.middleware.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -37,7 +38,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [PAGES / "templates"],
+        "DIRS": [PAGES / "templates", ROOT / "webapp" / "api" / "templates"],
         "OPTIONS": {"context_processors": ["webapp.context.site"]},
     }
 ]
@@ -136,5 +137,11 @@ SPECTACULAR_SETTINGS = {
     "VERSION": APP_VERSION,
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "DISABLE_ERRORS_AND_WARNINGS": False,
+    "DESCRIPTION": "Market data in Binance's dialect (/api/v3) and our own (/api/v1). The messages of the live "
+    "WebSocket are described in docs/LIVE.md. Weight per address and minute is limited (API_WEIGHT_PER_MINUTE); "
+    "429 says in Retry-After when to come again.",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "webapp.api.binance.schema.add_binance_paths",
+    ],
 }

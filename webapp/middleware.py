@@ -7,13 +7,37 @@ from collections.abc import Callable
 from django.core.exceptions import DisallowedHost
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from prometheus_client import Counter, Histogram
 
+from runtime.clock import SystemClock
 from runtime.logs import get_logger
 from webapp.context import stream_origin
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
+CLOCK = SystemClock()
+REQUESTS = Counter("webapp_requests_total", "Requests answered", ["area", "status"])
+SECONDS = Histogram("webapp_request_seconds", "Time from request to answer", ["area"])
+
 log = get_logger(__name__)
+
+
+class RequestMetrics:
+    """Requests and how long they took, by area of the site and status, for /metrics."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        start_s = CLOCK.monotonic_s()
+        response = self._get_response(request)
+        parts = request.path.split("/")
+        area = parts[1] if parts[1] in ("api", "static") else "pages"
+        if area == "api" and len(parts) > 2 and parts[2] in ("v1", "v3"):
+            area = f"api_{parts[2]}"
+        REQUESTS.labels(area, str(response.status_code)).inc()
+        SECONDS.labels(area).observe(CLOCK.monotonic_s() - start_s)
+        return response
 
 
 class SecurityHeaders:

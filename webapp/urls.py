@@ -7,10 +7,14 @@ from importlib.util import find_spec
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
+from webapp.api.docs import docs
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v3/", include("webapp.api.binance.urls")),
     path("api/v1/", include("webapp.api.native.urls")),
+    path("api/docs/", docs, name="api-docs"),
     path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
 ]
 if find_spec("webapp.pages.urls"):
     urlpatterns.append(path("", include("webapp.pages.urls")))
+    handler404 = "webapp.pages.views.not_found"
