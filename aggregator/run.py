@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import signals
 from celery.beat import Service
-from celery.platforms import SecurityWarning
+from celery.exceptions import SecurityWarning
 
 from aggregator.celery_app import QUEUE, app
 from aggregator.settings import AggregatorSettings

@@ -63,14 +63,22 @@ class PositionsLost(Exception):
 class Inserter:
     """One consumer of every partition, one database connection, one epoch."""
 
-    def __init__(self, settings: InserterSettings, health: Health, clock: Clock, stop: Stop) -> None:
+    def __init__(
+        self,
+        settings: InserterSettings,
+        health: Health,
+        clock: Clock,
+        stop: Stop,
+        *,
+        topics: Topics | None = None,
+    ) -> None:
         self._settings = settings
         self._health = health
         self._clock = clock
         self._stop = stop
         self._backoff = Backoff(new_random())
         self._positions = Positions()
-        self._topics: Topics = load_topics()
+        self._topics = topics or load_topics()
         self._names = [
             topic.name
             for topic in (
