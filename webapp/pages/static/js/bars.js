@@ -67,13 +67,14 @@ export class BarFeed {
   }
 
   #apply(change, message, arrivedAt) {
-    if (change.hole) this.#mend();
-    else if (change.kind !== "none") this.holeTries = 0;
+    if (change.hole) this.#mend(change.hole);
     if (change.kind !== "none") this.listener.changed(change, this, message, arrivedAt);
   }
 
   /** History does not touch the live bars yet (rows are stored in batches): ask again, a few times. */
-  async #mend() {
+  async #mend(hole) {
+    if (hole.from !== this.holeFrom) this.holeTries = 0;
+    this.holeFrom = hole.from;
     if (this.mending || this.holeTries >= MAX_HOLE_TRIES) return;
     this.mending = true;
     this.holeTries += 1;

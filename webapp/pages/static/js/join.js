@@ -39,6 +39,7 @@ export class BarSeries {
     this.first = null;
     this.last = null;
     this.waiting = [];
+    this.hole = null;
     this.joined = false;
   }
 
@@ -62,10 +63,11 @@ export class BarSeries {
     for (const bar of bars) changed = this.#keep(bar) || changed;
     this.joined = true;
     const newestOfHistory = bars.length ? bars.at(-1).open_time_ms : null;
-    const hole = this.#holeBefore(this.waiting, newestOfHistory);
+    this.#holeBefore(this.waiting, newestOfHistory);
     for (const bar of this.waiting) changed = this.#keep(bar) || changed;
     this.waiting = [];
-    return changed || hole ? { kind: "set", points: [], hole } : NOTHING;
+    const hole = this.#holeLeft();
+    return changed || hole ? { kind: changed ? "set" : "none", points: [], hole } : NOTHING;
   }
 
   /** Bars from the live channel, oldest first (one of an update, many of a snapshot). Returns a Change. */
@@ -128,20 +130,20 @@ export class BarSeries {
     return true;
   }
 
-  /** The hole between the newest bar we have and the first newer live bar, or null. */
+  /** The hole between the newest bar we have and the first newer live bar, or null. Remembered until it is filled. */
   #holeBefore(bars, newest) {
-    if (newest === null) return null;
-    let firstNew = null;
-    for (const bar of bars) {
-      const time = bar.open_time_ms;
-      if (time <= newest) {
-        if (time > newest - this.stepMs * bars.length) continue;
-        continue;
-      }
-      if (firstNew === null || time < firstNew) firstNew = time;
-    }
+    const later = newest === null ? [] : bars.map((bar) => bar.open_time_ms).filter((time) => time > newest);
+    const firstNew = later.length ? Math.min(...later) : null;
     if (firstNew === null || firstNew <= newest + this.stepMs) return null;
-    return { from: newest + this.stepMs, to: firstNew };
+    this.hole = { from: newest + this.stepMs, to: firstNew };
+    return this.hole;
+  }
+
+  /** The remembered hole, unless bars have come to both of its ends. */
+  #holeLeft() {
+    const { hole } = this;
+    if (hole && this.bars.has(hole.from) && this.bars.has(hole.to - this.stepMs)) this.hole = null;
+    return this.hole;
   }
 }
 
