@@ -30,6 +30,11 @@ class StreamSettings(RoomSettings, KafkaSettings):
     stream_linger_ms: int = Field(60_000, ge=0, description="how long a channel without viewers keeps its memory")
 
     def origins(self) -> frozenset[str]:
-        """Origins of pages that may connect."""
-        listed = split_list(self.stream_allowed_origins)
-        return frozenset(listed or (f"http://127.0.0.1:{self.port}", f"http://localhost:{self.port}"))
+        """Origins that may connect: the listed pages, and the relay's own loopback address, which is what
+        programs built on websocket-client send (no page can have it: the relay serves none)."""
+        listed = split_list(self.stream_allowed_origins) or _loopback(self.port)
+        return frozenset((*listed, *_loopback(self.stream_port)))
+
+
+def _loopback(port: int) -> tuple[str, str]:
+    return f"http://127.0.0.1:{port}", f"http://localhost:{port}"
