@@ -19,11 +19,17 @@ from stack.settings import StackSettings
 
 OUR_PREFIXES = ("STREAM_", "TAPE_", "SIM_", "EXCHANGE_", "CANDLEWIRE_")
 NEAR_MISS_RATIO = 0.8
-SETTINGS_MODULES = ("stack.settings", "runtime.settings") + tuple(
-    f"{room}.settings" for room in ("exchange_sim", "producer", "inserter", "aggregator", "flask_stream", "webapp")
+ROOMS_WITH_SETTINGS = ("exchange_sim", "producer", "inserter", "aggregator", "flask_stream", "webapp")
+SETTINGS_MODULES = ("stack.settings", "runtime.settings", *(f"{room}.settings" for room in ROOMS_WITH_SETTINGS))
+# Ours too, but read by tests and by docker-compose.yml, not by a room.
+OTHER_VARIABLES = (
+    "CANDLEWIRE_FORBID_SKIPS",
+    "COMPOSE_PROFILES",
+    "POSTGRES_PASSWORD",
+    "ANALYST_PASSWORD",
+    "VALKEY_PASSWORD",
+    "PUBLISH_ADDRESS",
 )
-# Read by tests and by the continuous integration, not by a room; named so that they are not taken for a misspelling.
-OTHER_VARIABLES = ("CANDLEWIRE_FORBID_SKIPS", "SIM_PORT")
 # Well-known variables of other programs that look like ours.
 FOREIGN_VARIABLES = ("SOURCE_DATE_EPOCH",)
 

@@ -12,9 +12,13 @@ import typer
 
 from runtime.clock import SystemClock, sleep_s
 from stack import check, status
-from stack.layout import Layout
+from stack.layout import ROOT, Layout
+from stack.log_files import follow as follow_log
+from stack.log_files import newest
+from stack.program import EngineError
 
 STOP_WAIT_S = 15.0
+LOG_LINES = 200
 
 app = typer.Typer(name="candlewire", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -72,6 +76,134 @@ def show_status(as_json: JsonFlag = False) -> None:
             print(f"{room.name:16} {room.state:10} pid {room.pid or '-':>7}  restarts {room.restarts}{note}")
         print("READY" if found["ready"] else "not ready")
     raise typer.Exit(0 if found["ready"] else 1)
+
+
+@app.command()
+def logs(
+    room: Annotated[str, typer.Argument(help="room or engine, as `candlewire status` names it; also cron")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on printing what is added")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="how many of the newest lines")] = LOG_LINES,
+) -> None:
+    """Print the log of a room."""
+    layout = find_layout()
+    path = layout.log(room)
+    known = sorted(found.stem for found in layout.logs.glob("*.log"))
+    if path.parent != layout.logs or not path.exists():
+        sys.stderr.write(f"no log of {room}; there are: {', '.join(known) or 'none'}\n")
+        raise typer.Exit(2)
+    try:
+        for text in follow_log(path, lines) if follow else newest(path, lines):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        pass
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:
+    """Look at this machine and this stack. Exit code 1 when something is wrong."""
+    from stack.doctor import examine
+
+    findings = examine(os.environ, find_layout())
+    if as_json:
+        rows = [{"name": found.name, "bad": found.bad, "text": found.text} for found in findings]
+        print(json.dumps({"findings": rows}, indent=1))
+    else:
+        for found in findings:
+            print(f"{'BAD' if found.bad else 'ok':4} {found.name:10} {found.text}")
+    raise typer.Exit(1 if any(found.bad for found in findings) else 0)
+
+
+@app.command()
+def topics(as_json: JsonFlag = False) -> None:
+    """The topics on the broker, and how old the oldest record of each is."""
+    from stack.broker import read
+
+    declared, found, now_ms = read(find_layout())
+    from stack.topics import topics_report
+
+    report = topics_report(declared, found, now_ms)
+    if as_json:
+        print(json.dumps(report, indent=1))
+        return
+    for row in report["topics"]:
+        age = "empty" if row["measured_oldest_age_s"] is None else f"{row['measured_oldest_age_s']:.0f} s"
+        print(
+            f"{row['topic']:14} {row['kind']:6} partitions {row['partitions']}  records {row['records']:>9}  oldest {age}"
+        )
+
+
+@app.command()
+def retention(as_json: JsonFlag = False) -> None:
+    """How long records can be read, from the broker's present settings."""
+    from stack.broker import read
+    from stack.topics import retention_report
+
+    _, found, now_ms = read(find_layout())
+    report = retention_report(found, now_ms)
+    if as_json:
+        print(json.dumps(report, indent=1))
+        return
+    print(f"the broker looks for old segments each {report['check_interval_ms'] / 1000:.0f} s")
+    for row in report["topics"]:
+        age = row["predicted_oldest_age_s"]
+        note = "  (idle)" if row["idle"] else ""
+        print(f"{row['topic']:14} oldest record {age['min']:.0f} to {age['max']:.0f} s{note}")
+
+
+@app.command()
+def backup(as_json: JsonFlag = False) -> None:
+    """Dump the database to DATA_DIR/backups; the newest 7 are kept."""
+    from stack.backup import backup as dump
+
+    layout = find_layout()
+    environment = status.stack_environment(layout)
+    if not environment.get("DATABASE_URL"):
+        sys.stderr.write("no database: nothing was started with this DATA_DIR, and DATABASE_URL is not given\n")
+        raise typer.Exit(1)
+    try:
+        done = dump(environment["DATABASE_URL"], layout.backups, SystemClock().now_ms())
+    except EngineError as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(1) from None
+    if as_json:
+        print(json.dumps({"file": str(done.file), "bytes": done.bytes, "removed": [str(p) for p in done.removed]}))
+    else:
+        print(f"{done.file} ({done.bytes / 1024**2:.1f} MiB)")
+
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def pass_on(module: str, arguments: list[str]) -> None:
+    """Become `python -m module arguments`, told where this stack is."""
+    environment = status.stack_environment(find_layout())
+    os.chdir(os.environ.get("PWD", ROOT))
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
+
+
+@app.command(context_settings=PASS_ON)
+def record(context: typer.Context) -> None:
+    """Record the exchange's traffic to a tape."""
+    pass_on("producer.record", context.args)
+
+
+@app.command(context_settings=PASS_ON)
+def audit(context: typer.Context) -> None:
+    """Compare each minute with its seconds."""
+    pass_on("aggregator.audit", context.args)
+
+
+@app.command(context_settings=PASS_ON)
+def rebuild(context: typer.Context) -> None:
+    """Roll up again from the seconds."""
+    pass_on("aggregator.rebuild", context.args)
+
+
+@app.command(context_settings=PASS_ON)
+def bench(context: typer.Context) -> None:
+    """The benchmarks, each against a reference measured in the same run."""
+    pass_on("bench", context.args)
 
 
 def main() -> None:

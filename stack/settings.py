@@ -13,6 +13,7 @@ from market.stream import Stream
 
 DEFAULT_SYMBOLS = "BTCUSDT,ETHUSDT,BNBUSDT,SOLUSDT,XRPUSDT"
 MAX_SYMBOLS = 5_000
+MAX_TAPE_SPEED = 10_000
 
 
 def _symbols(text: str) -> str:
@@ -39,8 +40,8 @@ def _streams(text: str) -> str:
 
 
 def _tape_speed(text: str) -> str:
-    if text != "max" and not re.fullmatch(r"\d+(\.\d+)?", text):
-        raise ValueError("a factor such as 1 or 60, or max (0 is the same)")
+    if text != "max" and not (re.fullmatch(r"\d+(\.\d+)?", text) and 0 < float(text) <= MAX_TAPE_SPEED):
+        raise ValueError(f"a factor above 0 and at most {MAX_TAPE_SPEED}, such as 1 or 60, or max")
     return text
 
 
@@ -102,7 +103,7 @@ class StackSettings(BaseSettings):
     )
     tape: Path | None = Field(None, description="file of recorded traffic for SOURCE=tape")
     tape_speed: Annotated[str, AfterValidator(_tape_speed)] = Field("1", description="factor, or `max`")
-    sim_seed: int = Field(1, ge=0, description="seed of the simulated market: the same seed, the same market")
+    sim_seed: int = Field(1, ge=0, lt=2**63, description="seed of the simulated market: the same seed, the same market")
 
 
 def given_variables(settings: StackSettings) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,26 @@ def description(layout: Layout) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
+
+
+def stack_environment(layout: Layout) -> dict[str, str]:
+    """Our own environment, and where the stack of this DATA_DIR is; what the caller gives goes first."""
+    found = description(layout) or {}
+    urls = found.get("urls", {})
+    told = {
+        "SOURCE": found.get("source"),
+        "SYMBOLS": ",".join(found.get("symbols", [])),
+        "DATABASE_URL": found.get("database_url"),
+        "ANALYST_DATABASE_URL": found.get("analyst_database_url"),
+        "KAFKA_BOOTSTRAP_SERVERS": found.get("kafka_bootstrap_servers"),
+        "CELERY_BROKER_URL": found.get("celery_broker_url"),
+        "EXCHANGE_WS_URL": urls.get("exchange_ws"),
+        "EXCHANGE_REST_URL": urls.get("exchange_rest"),
+    }
+    resolved = {name: str(value) for name, value in told.items() if value}
+    # SOURCE=auto is a question that the start has answered.
+    given = {name: value for name, value in os.environ.items() if not (name == "SOURCE" and value == "auto")}
+    return {**resolved, **given, "DATA_DIR": str(layout.data_dir)}
 
 
 def starts_of(layout: Layout, name: str) -> list[int]:

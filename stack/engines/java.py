@@ -43,7 +43,9 @@ def version_of(java: Path) -> int:
 
 def _ask(java: Path) -> str:
     try:
-        answer = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S)
+        answer = subprocess.run(
+            [str(java), "-version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stderr + answer.stdout

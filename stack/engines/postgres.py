@@ -127,6 +127,7 @@ def _run(user: str | None, command: tuple[str, ...], text: str | None = None) ->
         capture_output=True,
         text=True,
         timeout=INIT_TIMEOUT_S,
+        check=False,
         env=os.environ | {"LC_ALL": "C"},
     )
     if done.returncode != 0 or "ERROR:" in done.stderr:
@@ -137,6 +138,6 @@ def is_ready(port: int) -> bool:
     """True when the server accepts sessions."""
     command = [str(binaries() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
     try:
-        return subprocess.run(command, timeout=PROBE_TIMEOUT_S).returncode == 0
+        return subprocess.run(command, timeout=PROBE_TIMEOUT_S, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -12,16 +12,17 @@ from stack.program import EngineError, python_child
 PROBE_TIMEOUT_S = 20
 
 
-def choose_user(program: Path, directory: Path) -> str | None:
+def choose_user(program: Path, directory: Path | None) -> str | None:
     """None when we are no root; `userns` = as nobody in a user namespace (nothing is chowned); `nobody` = as the
-    machine's nobody, which then owns `directory`. Raises EngineError when neither works.
+    machine's nobody, which then owns `directory` (if given). Raises EngineError when neither works.
     """
     if os.geteuid() != 0:
         return None
     in_namespace = _try("userns", program)
     if in_namespace is None:
         return "userns"
-    give_away(directory)
+    if directory is not None:
+        give_away(directory)
     as_nobody = _try("nobody", program)
     if as_nobody is None:
         return "nobody"
@@ -50,6 +51,7 @@ def _try(user: str, program: Path) -> str | None:
             capture_output=True,
             text=True,
             timeout=PROBE_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

@@ -1,0 +1,117 @@
+"""What the broker holds of each topic now: its settings there, and how old its oldest and newest records are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from runtime.kafka_client import KafkaConsumer, TopicPartition, new_consumer
+from runtime.topic_admin import read_configs
+from runtime.topic_state import describe
+
+READ_DEADLINE_S = 8.0
+POLL_MS = 500
+CHECK_INTERVAL = "log.retention.check.interval.ms"
+
+
+@dataclass(frozen=True)
+class TopicLog:
+    """One topic on the broker. Times are the broker's, ms since the epoch; None when it holds no record."""
+
+    topic: str
+    partitions: int
+    retention_ms: int
+    segment_ms: int
+    records: int
+    oldest_ms: int | None
+    newest_ms: int | None
+
+
+@dataclass(frozen=True)
+class BrokerLogs:
+    """Every asked topic that exists, and how often the broker looks for old segments."""
+
+    check_interval_ms: int
+    topics: tuple[TopicLog, ...]
+
+
+async def read_logs(bootstrap_servers: str, names: Iterable[str]) -> BrokerLogs:
+    """Ask the broker. Raises KafkaError when it cannot be reached."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id="topic_logs")
+    try:
+        await admin.start()
+        standing = await describe(admin, list(names))
+        configs = await read_configs(admin, list(standing)) if standing else {}
+        check_interval_ms = await _check_interval_ms(admin)
+    finally:
+        await admin.close()
+    partitions = [TopicPartition(name, number) for name, state in standing.items() for number in state.partitions]
+    ends = await _ends(bootstrap_servers, partitions)
+    topics = []
+    for name, state in standing.items():
+        found = [ends[partition] for partition in partitions if partition.topic == name]
+        oldest = [end.oldest_ms for end in found if end.oldest_ms is not None]
+        newest = [end.newest_ms for end in found if end.newest_ms is not None]
+        topics.append(
+            TopicLog(
+                topic=name,
+                partitions=len(state.partitions),
+                retention_ms=int(configs[name]["retention.ms"]),
+                segment_ms=int(configs[name]["segment.ms"]),
+                records=sum(end.records for end in found),
+                oldest_ms=min(oldest, default=None),
+                newest_ms=max(newest, default=None),
+            )
+        )
+    return BrokerLogs(check_interval_ms, tuple(topics))
+
+
+async def _check_interval_ms(admin: AIOKafkaAdminClient) -> int:
+    brokers = (await admin.describe_cluster())["brokers"]
+    resource = ConfigResource(ConfigResourceType.BROKER, str(brokers[0]["node_id"]))
+    (response,) = await admin.describe_configs([resource])
+    entries = response.to_object()["resources"][0]["config_entries"]
+    return next(int(entry["config_value"]) for entry in entries if entry["config_names"] == CHECK_INTERVAL)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    records: int
+    oldest_ms: int | None = None
+    newest_ms: int | None = None
+
+
+async def _ends(bootstrap_servers: str, partitions: list[TopicPartition]) -> dict[TopicPartition, _Ends]:
+    consumer = new_consumer(bootstrap_servers, "topic_logs")
+    try:
+        await consumer.start()
+        first = await consumer.beginning_offsets(partitions)
+        after_last = await consumer.end_offsets(partitions)
+        filled = [partition for partition in partitions if first[partition] < after_last[partition]]
+        oldest = await _timestamps(consumer, {partition: first[partition] for partition in filled})
+        newest = await _timestamps(consumer, {partition: after_last[partition] - 1 for partition in filled})
+    finally:
+        await consumer.stop()
+    return {
+        partition: _Ends(after_last[partition] - first[partition], oldest.get(partition), newest.get(partition))
+        for partition in partitions
+    }
+
+
+async def _timestamps(consumer: KafkaConsumer, offsets: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Timestamp of the record at (or next after) each offset; those that vanish meanwhile are left out."""
+    found: dict[TopicPartition, int] = {}
+    consumer.assign(list(offsets))
+    for partition, offset in offsets.items():
+        consumer.seek(partition, offset)
+    deadline_s = asyncio.get_running_loop().time() + READ_DEADLINE_S
+    while len(found) < len(offsets) and asyncio.get_running_loop().time() < deadline_s:
+        missing = [partition for partition in offsets if partition not in found]
+        batch = await consumer.getmany(*missing, timeout_ms=POLL_MS, max_records=1)
+        for partition, records in batch.items():
+            found[partition] = records[0].timestamp
+    return found

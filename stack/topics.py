@@ -1,0 +1,68 @@
+"""`candlewire topics` and `candlewire retention`: what the broker holds, and what its settings let it hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from market.topics import Topics
+from runtime.topic_logs import BrokerLogs, TopicLog
+
+
+def topics_report(declared: Topics, logs: BrokerLogs, now_ms: int) -> dict[str, Any]:
+    """Each topic with its kind and settings, and the age of the oldest record that can be read (None = empty)."""
+    kinds = {topic.name: topic for topic in declared.all()}
+    return {
+        "topics": [
+            {
+                "topic": log.topic,
+                "kind": str(kinds[log.topic].kind),
+                "partitions": log.partitions,
+                "retention_ms": log.retention_ms,
+                "segment_ms": log.segment_ms,
+                "measured_oldest_age_s": _age_s(log.oldest_ms, now_ms),
+                "records": log.records,
+                "writer": kinds[log.topic].writer,
+                "readers": kinds[log.topic].readers,
+            }
+            for log in logs.topics
+        ]
+    }
+
+
+def retention_report(logs: BrokerLogs, now_ms: int) -> dict[str, Any]:
+    """How old the oldest readable record of a topic can be, from the broker's present settings.
+
+    A record lives at least retention.ms and at most retention.ms + segment.ms + the check interval: deletion is by
+    whole segments, and the broker looks only now and then (reliability.md 1.1). A topic that gets no records loses
+    everything, its newest segment too, so there the least age is 0.
+    """
+    return {
+        "check_interval_ms": logs.check_interval_ms,
+        "topics": [
+            {
+                "topic": log.topic,
+                "retention_ms": log.retention_ms,
+                "segment_ms": log.segment_ms,
+                "idle": is_idle(log, logs.check_interval_ms, now_ms),
+                "predicted_oldest_age_s": predicted(log, logs.check_interval_ms, now_ms),
+            }
+            for log in logs.topics
+        ],
+    }
+
+
+def predicted(log: TopicLog, check_interval_ms: int, now_ms: int) -> Mapping[str, float]:
+    """Least and greatest age in seconds of the oldest readable record."""
+    greatest_ms = log.retention_ms + log.segment_ms + check_interval_ms
+    least_ms = 0 if is_idle(log, check_interval_ms, now_ms) else log.retention_ms
+    return {"min": least_ms / 1000, "max": greatest_ms / 1000}
+
+
+def is_idle(log: TopicLog, check_interval_ms: int, now_ms: int) -> bool:
+    """True when nothing has arrived for a whole check interval."""
+    return log.newest_ms is None or now_ms - log.newest_ms > check_interval_ms
+
+
+def _age_s(moment_ms: int | None, now_ms: int) -> float | None:
+    return None if moment_ms is None else max(0, now_ms - moment_ms) / 1000
