@@ -54,5 +54,5 @@ def texts(spec: SymbolSpec, stats: DayStatistics) -> dict[str, str]:
         "highPrice": text8(day.high * p),
         "lowPrice": text8(day.low * p),
         "volume": text8(day.base * q),
-        "quoteVolume": text8(day.quote * spec.quote_unit),
+        "quoteVolume": text8(spec.quote8(day.quote)),
     }

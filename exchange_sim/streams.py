@@ -36,6 +36,10 @@ class Listener(Protocol):
         """Take an encoded frame for sending; must not block."""
         ...
 
+    def buffered_bytes(self) -> int:
+        """Bytes taken but not yet read by the other side."""
+        ...
+
 
 def encode_text(payload: bytes) -> bytes:
     """One unmasked, final WebSocket text frame (RFC 6455, 5.2)."""
@@ -96,6 +100,11 @@ class Hub:
     def wants(self, name: str) -> bool:
         """True while somebody listens to this stream."""
         return name in self._listeners
+
+    def largest_backlog_bytes(self) -> int:
+        """Unsent bytes of the slowest reader."""
+        listeners = {listener for group in self._listeners.values() for listener in group}
+        return max((listener.buffered_bytes() for listener in listeners), default=0)
 
     def publish(self, name: str, build: Build) -> None:
         """Send one event to all listeners of the stream; build(unit) makes its payload."""

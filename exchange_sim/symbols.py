@@ -187,10 +187,10 @@ class SymbolSpec:
         """One lot in units of the eighth decimal."""
         return int(10 ** (WIRE_DECIMALS - self.quantity_decimals))
 
-    @property
-    def quote_unit(self) -> int:
-        """One tick x lot in units of the eighth decimal."""
-        return int(10 ** (WIRE_DECIMALS - self.price_decimals - self.quantity_decimals))
+    def quote8(self, amount: int) -> int:
+        """tick x lot in units of the eighth decimal; what lies beyond is cut off, as the exchange does."""
+        exponent = WIRE_DECIMALS - self.price_decimals - self.quantity_decimals
+        return amount * int(10**exponent) if exponent >= 0 else amount // int(10**-exponent)
 
     @property
     def continuations_per_block(self) -> int:

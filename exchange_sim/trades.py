@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from exchange_sim.symbols import SymbolSpec
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
+Ticks = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
 
@@ -29,7 +30,7 @@ class Trades:
     first_id: int
     first_aggregate_id: int
     offset_ms: Int32s
-    price: Int32s
+    price: Ticks
     quantity: Int64s
     sold: Bools
     starts: Bools

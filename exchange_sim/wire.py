@@ -21,20 +21,20 @@ def last_of(close_ms: int, unit: int) -> int:
 def kline_event(spec: SymbolSpec, interval: str, bar: Bar, at: tuple[int, bool, int]) -> bytes:
     """Payload of `<symbol>@kline_<interval>`; at = (event time ms, closed, unit)."""
     event_ms, closed, unit = at
-    p, q, v = spec.price_unit, spec.quantity_unit, spec.quote_unit
+    p, q = spec.price_unit, spec.quantity_unit
     return (
         f'{{"e":"kline","E":{event_ms * unit},"s":"{spec.name}","k":{{"t":{bar.open_ms * unit},'
         f'"T":{last_of(bar.close_ms, unit)},"s":"{spec.name}","i":"{interval}","f":{bar.first_id},"L":{bar.last_id},'
         f'"o":"{text8(bar.open * p)}","c":"{text8(bar.close * p)}","h":"{text8(bar.high * p)}",'
         f'"l":"{text8(bar.low * p)}","v":"{text8(bar.base * q)}","n":{bar.trade_count},'
-        f'"x":{"true" if closed else "false"},"q":"{text8(bar.quote * v)}","V":"{text8(bar.taker_base * q)}",'
-        f'"Q":"{text8(bar.taker_quote * v)}","B":"0"}}}}'
+        f'"x":{"true" if closed else "false"},"q":"{text8(spec.quote8(bar.quote))}","V":"{text8(bar.taker_base * q)}",'
+        f'"Q":"{text8(spec.quote8(bar.taker_quote))}","B":"0"}}}}'
     ).encode()
 
 
 def kline_row(spec: SymbolSpec, bar: Bar, unit: int) -> list[object]:
     """One row of REST klines."""
-    p, q, v = spec.price_unit, spec.quantity_unit, spec.quote_unit
+    p, q = spec.price_unit, spec.quantity_unit
     return [
         bar.open_ms * unit,
         text8(bar.open * p),
@@ -43,10 +43,10 @@ def kline_row(spec: SymbolSpec, bar: Bar, unit: int) -> list[object]:
         text8(bar.close * p),
         text8(bar.base * q),
         last_of(bar.close_ms, unit),
-        text8(bar.quote * v),
+        text8(spec.quote8(bar.quote)),
         bar.trade_count,
         text8(bar.taker_base * q),
-        text8(bar.taker_quote * v),
+        text8(spec.quote8(bar.taker_quote)),
         "0",
     ]
 
@@ -81,7 +81,7 @@ def trade_object(spec: SymbolSpec, row: Row, unit: int) -> dict[str, object]:
         "id": trade_id,
         "price": text8(price * spec.price_unit),
         "qty": text8(quantity * spec.quantity_unit),
-        "quoteQty": text8(price * quantity * spec.quote_unit),
+        "quoteQty": text8(spec.quote8(price * quantity)),
         "time": time_ms * unit,
         "isBuyerMaker": sold,
         "isBestMatch": True,
@@ -110,7 +110,7 @@ def mini_ticker_event(spec: SymbolSpec, bar: Bar, at: tuple[int, int]) -> bytes:
     return (
         f'{{"e":"24hrMiniTicker","E":{event_ms * unit},"s":"{spec.name}","c":"{text8(bar.close * p)}",'
         f'"o":"{text8(bar.open * p)}","h":"{text8(bar.high * p)}","l":"{text8(bar.low * p)}",'
-        f'"v":"{text8(bar.base * spec.quantity_unit)}","q":"{text8(bar.quote * spec.quote_unit)}"}}'
+        f'"v":"{text8(bar.base * spec.quantity_unit)}","q":"{text8(spec.quote8(bar.quote))}"}}'
     ).encode()
 
 
