@@ -16,12 +16,10 @@ from stack.status import stack_environment
 
 
 def read(layout: Layout) -> tuple[Topics, BrokerLogs, int]:
-    """The declared topics, what the broker holds, and when it was asked. Ends with exit code 1 if it does not answer."""
+    """The declared topics, what the broker holds, and when it was asked. Exit code 1 if it does not answer."""
     servers = stack_environment(layout).get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
-        sys.stderr.write(
-            "no broker: nothing was started with this DATA_DIR, and KAFKA_BOOTSTRAP_SERVERS is not given\n"
-        )
+        sys.stderr.write("no broker: nothing was started with this DATA_DIR; KAFKA_BOOTSTRAP_SERVERS is not given\n")
         raise typer.Exit(1)
     declared = load_topics()
     try:

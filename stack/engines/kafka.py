@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack.engines import jars
-from stack.engines.java import find_java
+from stack.engines.java import find_java, version_of
 from stack.layout import LOG4J_PROPERTIES, SERVER_PROPERTIES, Layout
 from stack.program import EngineError, Program
 
@@ -49,7 +49,9 @@ def prepare(layout: Layout, options: KafkaOptions) -> Program:
     home.mkdir(exist_ok=True)
     properties = home / "server.properties"
     properties.write_text(derive(SERVER_PROPERTIES.read_text("utf-8"), home / "data", options), "utf-8")
-    base = (str(java), *JVM_OPTIONS, f"-Dlog4j2.configurationFile={LOG4J_PROPERTIES}", "-cp", class_path)
+    # Java >= 24 warns of a call that Kafka 4.3 makes on purpose; older ones do not know the option.
+    quiet = ("--sun-misc-unsafe-memory-access=allow",) if version_of(java) >= 23 else ()
+    base = (str(java), *JVM_OPTIONS, *quiet, f"-Dlog4j2.configurationFile={LOG4J_PROPERTIES}", "-cp", class_path)
     if not (home / "data" / "meta.properties").exists():
         _format(base, properties)
     return Program("kafka", (*base, "kafka.Kafka", str(properties)), is_engine=True)
