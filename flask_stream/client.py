@@ -17,9 +17,9 @@ from flask_stream.inbound import Inbound
 
 #: Snapshots and replays are asked for by the client and are not counted as slowness; this bounds them.
 MAX_ASKED_BYTES: Final = 8 * 1024 * 1024
-SEND_CHUNK_BYTES: Final = 65_536
+SEND_CHUNK_BYTES: Final = 16_384
 #: How long a client may take to read its close frame.
-CLOSE_DEADLINE_S: Final = 2.0
+CLOSE_DEADLINE_S: Final = 3.0
 
 CONFLATED = Counter("relay_conflated", "state updates replaced by a newer one while they waited for a slow client")
 
