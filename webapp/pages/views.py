@@ -17,7 +17,7 @@ from market.errors import UnknownInterval, UnknownSymbol
 from market.interval import Interval
 from market.symbol import parse_symbol
 from webapp.context import SOURCE_LABELS, stream_origin
-from webapp.selectors import find_symbol
+from webapp.selectors import find_symbol, followed_symbols
 
 API: Final = {"klines": "/api/v1/klines", "gaps": "/api/v1/gaps", "symbols": "/api/v1/symbols"}
 #: Bars of the first page; static/js/history.js asks for the same address, which the page preloads.
@@ -61,6 +61,9 @@ def chart(request: HttpRequest, symbol: str) -> HttpResponse:
         query = f"?{request.GET.urlencode()}" if request.GET else ""
         return HttpResponseRedirect(reverse("chart", args=[name]) + query)
     row = find_symbol(name)
+    if row is None and not followed_symbols():
+        words = "The exchange has not named its symbols yet, which it does in the first seconds. This page asks again."
+        return _problem(request, 503, "Not ready yet", words, again_s=2)
     if row is None:
         words = f"{name} is not one of the symbols followed here. A symbol appears once the exchange has named it."
         return _problem(request, 404, "No such symbol", words)
@@ -103,8 +106,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return _problem(request, 404, "Nothing here", "This address leads to no page of Candlewire.")
 
 
-def _problem(request: HttpRequest, status: int, title: str, words: str) -> HttpResponse:
-    return render(request, "problem.html", {"status_code": status, "title": title, "words": words}, status=status)
+def _problem(request: HttpRequest, status: int, title: str, words: str, *, again_s: int = 0) -> HttpResponse:
+    """A page that says what is wrong; with `again_s` the browser asks again by itself."""
+    return render(request, "problem.html", {"title": title, "words": words, "again_s": again_s}, status=status)
 
 
 def _config(request: HttpRequest) -> dict[str, Any]:

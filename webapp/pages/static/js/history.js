@@ -33,7 +33,7 @@ export function readBars({ columns, rows }) {
 
 /** Rows of the gap ledger that touch [fromMs, toMs). */
 export async function fetchGaps(base, symbol, fromMs, toMs, signal) {
-  const query = new URLSearchParams({ symbol, from: String(fromMs), to: String(toMs) });
+  const query = new URLSearchParams({ symbol, from: String(Math.floor(fromMs)), to: String(Math.ceil(toMs)) });
   return (await fetchJson(`${base}?${query}`, signal)).gaps ?? [];
 }
 

@@ -51,9 +51,9 @@ export function barWords(bar, gaps) {
   if (!bar) return gaps.length ? "0 s stored" : "Nothing stored here";
   const known = Number.isFinite(bar.row_count) && Number.isFinite(bar.expected_count) && bar.expected_count > 0;
   const words = [];
-  if (bar.source === "rest") words.push("from the exchange's REST history");
+  if (known) words.push(`${bar.row_count} / ${bar.expected_count} s`);
+  if (bar.source === "rest") words.push("from the exchange's REST");
   else if (bar.source === "archive") words.push("from the archive");
-  else if (known) words.push(`${bar.row_count} / ${bar.expected_count} s`);
   if (bar.is_closed === false) words.push("forming");
   if (bar.revision > 0) words.push(`revision ${bar.revision}`);
   return words.join(" · ") || "complete";

@@ -13,7 +13,10 @@ import { zoneFormats } from "./timezone.js";
 
 const PAGE_ROWS = 50;
 const SKELETON_ROWS = 5;
-const RELOAD_EVERY_MS = 300_000;
+const RELOAD_EVERY_MS = 120_000;
+/** While the history of some symbol is still on its way, its line is short: look again sooner. */
+const RELOAD_SOON_MS = 10_000;
+const FULL_LINE_POINTS = 40;
 
 const config = JSON.parse(byId("config").textContent);
 const clock = () => performance.timeOrigin + performance.now();
@@ -107,8 +110,9 @@ async function load() {
     state.failed = null;
   } catch (error) {
     state.failed = error.message;
-    setTimeout(load, 5_000);
   }
+  const full = markets.rows.size > 0 && [...markets.rows.values()].every((row) => row.sparkline?.length >= FULL_LINE_POINTS);
+  setTimeout(load, full ? RELOAD_EVERY_MS : RELOAD_SOON_MS);
   repaint();
 }
 
@@ -181,4 +185,3 @@ wire();
 markets.watch(() => { state.newsAt = clock(); repaint(); });
 live.start();
 load();
-setInterval(load, RELOAD_EVERY_MS);

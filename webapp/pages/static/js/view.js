@@ -119,7 +119,7 @@ export class View {
     this.gapsAt = this.now();
     const from = feed.series.first ?? this.now() - 1_000 * feed.stepMs;
     try {
-      const rows = await fetchGaps(this.config.api.gaps, this.symbol, from, Math.ceil(this.now()), feed.stopped.signal);
+      const rows = await fetchGaps(this.config.api.gaps, this.symbol, from, this.now(), feed.stopped.signal);
       if (feed !== this.feed) return;
       this.gaps = rows.map(readGap).filter(Boolean).sort((left, right) => left.from - right.from);
       this.chart.strip.setGaps(this.gaps);
