@@ -128,9 +128,8 @@ def topics(as_json: JsonFlag = False) -> None:
         return
     for row in report["topics"]:
         age = "empty" if row["measured_oldest_age_s"] is None else f"{row['measured_oldest_age_s']:.0f} s"
-        print(
-            f"{row['topic']:14} {row['kind']:6} partitions {row['partitions']}  records {row['records']:>9}  oldest {age}"
-        )
+        amount = f"partitions {row['partitions']}  records {row['records']:>9}"
+        print(f"{row['topic']:14} {row['kind']:6} {amount}  oldest {age}")
 
 
 @app.command()

@@ -1,0 +1,167 @@
+"""The stack's pure pieces: ports, crontab, generated configuration, lock files, predicted retention."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.topic_logs import BrokerLogs, TopicLog
+from stack import cron, ports
+from stack.backup import prune
+from stack.doctor import locked_versions
+from stack.engines import jars, kafka, valkey
+from stack.layout import CRONTAB, SERVER_PROPERTIES, Layout
+from stack.log_files import newest
+from stack.program import Program
+from stack.supervise import configuration
+from stack.topics import predicted, retention_report
+
+
+def test_chosen_ports_are_remembered_while_they_are_free(tmp_path: Path) -> None:
+    names = ("kafka", "postgres", "valkey")
+    first = ports.choose(names, tmp_path / "ports.json", reserved=())
+    assert len(set(first.values())) == 3
+    assert ports.choose(names, tmp_path / "ports.json", reserved=()) == first
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", first["kafka"]))
+        other.listen()
+        again = ports.choose(names, tmp_path / "ports.json", reserved=())
+    assert again["kafka"] != first["kafka"]
+    assert again["postgres"] == first["postgres"]
+
+
+def test_a_reserved_port_and_a_damaged_memory_are_no_obstacle(tmp_path: Path) -> None:
+    remembered = tmp_path / "ports.json"
+    first = ports.choose(("kafka",), remembered, reserved=())
+    assert ports.choose(("kafka",), remembered, reserved=first.values()) != first
+    remembered.write_text("{not json")
+    assert set(ports.choose(("kafka",), remembered, reserved=())) == {"kafka"}
+
+
+def test_the_crontab_of_the_repository_can_be_read() -> None:
+    jobs = cron.parse(CRONTAB.read_text())
+    assert {job.command.split()[0] for job in jobs} <= {"candlewire", "python"}
+    assert any(job.command == "candlewire backup" for job in jobs)
+
+
+@pytest.mark.parametrize("line", ["* * * * backup", "61 * * * * candlewire backup", "@daily candlewire backup"])
+def test_a_crontab_line_that_cannot_be_read_is_named(line: str) -> None:
+    with pytest.raises(ValueError, match="crontab line 2"):
+        cron.parse(f"# comment\n{line}\n")
+
+
+def test_a_job_is_due_at_the_next_matching_minute_utc() -> None:
+    after = datetime(2026, 11, 21, 23, 59, 30, tzinfo=UTC)
+    due_ms = cron.next_due_ms("7 0 * * *", int(after.timestamp() * 1000))
+    assert datetime.fromtimestamp(due_ms / 1000, UTC) == datetime(2026, 11, 22, 0, 7, tzinfo=UTC)
+
+
+def test_the_brokers_derived_configuration_differs_only_where_it_must(tmp_path: Path) -> None:
+    record = SERVER_PROPERTIES.read_text()
+    derived = kafka.derive(record, tmp_path / "data", kafka.KafkaOptions(29092, 29093, 5_000))
+    changed = {
+        new.partition("=")[0]: new.partition("=")[2]
+        for old, new in zip(record.splitlines(), derived.splitlines(), strict=True)
+        if old != new
+    }
+    assert changed == {
+        "listeners": "PLAINTEXT://127.0.0.1:29092,CONTROLLER://127.0.0.1:29093",
+        "advertised.listeners": "PLAINTEXT://127.0.0.1:29092",
+        "controller.quorum.voters": "1@127.0.0.1:29093",
+        "log.dirs": str(tmp_path / "data"),
+        "log.retention.check.interval.ms": "5000",
+    }
+
+
+def test_a_file_of_record_without_a_needed_setting_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"log\.dirs"):
+        kafka.derive("listeners=x\n", tmp_path, kafka.KafkaOptions(1, 2, None))
+
+
+def test_the_jar_lock_names_each_jar_once_with_its_digest() -> None:
+    locked = jars.locked()
+    assert len(locked) == len({(jar.group, jar.artifact) for jar in locked}) == 46
+    assert all(len(jar.sha256) == 64 for jar in locked)
+    assert {jar.version for jar in locked if jar.group == "org.apache.kafka"} == {"4.3.0"}
+
+
+def test_a_damaged_jar_is_not_taken_for_intact(tmp_path: Path) -> None:
+    jar = jars.parse_lock("a.b:c:1 sha256:" + "0" * 64)[0]
+    assert jar.path == Path("a/b/c/1/c-1.jar")
+    assert not jars.is_intact(jar, tmp_path)
+    (tmp_path / jar.path).parent.mkdir(parents=True)
+    (tmp_path / jar.path).write_bytes(b"x")
+    assert not jars.is_intact(jar, tmp_path)
+
+
+def test_valkey_listens_on_loopback_with_a_password_and_bounded_memory(tmp_path: Path) -> None:
+    lines = valkey.configure(tmp_path, 1234, "secret").splitlines()
+    assert {"bind 127.0.0.1", "port 1234", "requirepass secret", "maxmemory 64mb"} <= set(lines)
+
+
+def test_the_supervisor_stops_rooms_before_engines_and_never_shows_a_percent_sign_it_would_expand(
+    tmp_path: Path,
+) -> None:
+    layout = Layout(tmp_path / "100% data dir")
+    programs = [
+        Program("postgres", ("/bin/postgres", "-c", "a=b c"), is_engine=True, stop_signal="INT", user="userns"),
+        Program("producer", ("python", "-m", "producer"), environment={"HEALTH_PORT": "20001"}),
+    ]
+    parser = configparser.RawConfigParser()
+    parser.read_string(configuration(layout, programs, 20_000, "pass%word"))
+    assert parser.getint("group:rooms", "priority") > parser.getint("group:engines", "priority")
+    assert parser.get("inet_http_server", "port") == "127.0.0.1:20000"
+    assert parser.get("inet_http_server", "password") == "pass%%word"
+    command = shlex.split(parser.get("program:postgres", "command").replace("%%", "%"))
+    assert command[-3:] == ["/bin/postgres", "-c", "a=b c"]
+    assert command[command.index("--die") + 1] == "INT"
+    assert command[command.index("--user") + 1] == "userns"
+    assert parser.get("program:producer", "environment") == 'HEALTH_PORT="20001"'
+
+
+MS = st.integers(min_value=1_000, max_value=7 * 86_400_000)
+
+
+@given(retention_ms=MS, segment_ms=MS, check_ms=MS, age_ms=st.integers(min_value=0, max_value=10_000_000))
+def test_the_predicted_age_is_bounded_by_the_brokers_rule(
+    retention_ms: int, segment_ms: int, check_ms: int, age_ms: int
+) -> None:
+    now_ms = 1_800_000_000_000
+    log = TopicLog("t", 1, retention_ms, segment_ms, 10, now_ms - age_ms - 5, now_ms - age_ms)
+    found = predicted(log, check_ms, now_ms)
+    assert found["max"] == (retention_ms + segment_ms + check_ms) / 1000
+    assert found["min"] == (0 if age_ms > check_ms else retention_ms / 1000)
+
+
+def test_an_empty_topic_may_hold_nothing() -> None:
+    logs = BrokerLogs(10_000, (TopicLog("t", 1, 900_000, 60_000, 0, None, None),))
+    (row,) = retention_report(logs, now_ms=1)["topics"]
+    assert row["predicted_oldest_age_s"] == {"min": 0, "max": 970}
+
+
+def test_only_the_newest_dumps_are_kept(tmp_path: Path) -> None:
+    for hour in range(9):
+        (tmp_path / f"candlewire-20261121T0{hour}0000Z.dump").touch()
+    (tmp_path / "of-somebody-else.dump").touch()
+    removed = prune(tmp_path, kept=7)
+    assert [path.name for path in removed] == [f"candlewire-20261121T0{hour}0000Z.dump" for hour in (0, 1)]
+    assert len(list(tmp_path.glob("*.dump"))) == 8
+
+
+def test_the_newest_lines_of_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("one\ntwo\nthree\n")
+    assert list(newest(path, 2)) == ["two\n", "three\n"]
+    assert list(newest(path, 0)) == []
+
+
+def test_the_versions_of_a_lock_file() -> None:
+    text = "a-b==1.2 \\\n    --hash=sha256:0\nc==3 ; sys_platform == 'win32' \\\n    --hash=sha256:1\n"
+    assert locked_versions(text) == {"a-b": "1.2"}
