@@ -1,0 +1,254 @@
+"""/api/v1 and what surrounds it: paging, ledger, completeness, status, problems, headers, the OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from market.interval import HOUR_MS, MINUTE_MS, Interval
+from runtime.kafka_client import load_topics, new_producer
+from tests.conftest import Engines, with_database
+from tests.stack_process import free_port, wait_for
+from tests.webapp_process import (
+    DEADLINE_S,
+    END_MS,
+    WebappProcess,
+    insert_klines,
+    insert_symbols,
+    make_klines,
+    moment,
+    name_of,
+    run_webapp,
+)
+
+MINUTES = make_klines("BTCUSDT", Interval.M1, END_MS, 130)
+SECONDS = make_klines("BTCUSDT", Interval.S1, END_MS, 4000)
+GAP = (END_MS - 30 * MINUTE_MS, END_MS - 29 * MINUTE_MS + 5_000)
+ABSENT = (END_MS - 10 * MINUTE_MS, END_MS - 10 * MINUTE_MS + 2_000)
+
+
+@pytest.fixture(scope="module")
+def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebappProcess]:
+    """A server with rows, reading as the analyst does, and with two gaps."""
+    missing = [GAP, ABSENT]
+    with psycopg.connect(module_database) as connection:
+        insert_symbols(connection, "BTCUSDT")
+        insert_klines(connection, MINUTES)
+        stored = [k for k in SECONDS if not any(a <= k.open_time_ms < b for a, b in missing)]
+        insert_klines(connection, stored)
+        for (from_ms, to_ms), state in zip(missing, ("open", "absent"), strict=True):
+            connection.execute(
+                "insert into kline_gap (symbol, from_time, to_time, cause, state) "
+                "values ('BTCUSDT', %s, %s, 'silence', %s)",
+                [moment(from_ms), moment(to_ms), state],
+            )
+        connection.execute("insert into symbol_watermark values ('BTCUSDT', 'kline_1s', %s)", [moment(END_MS)])
+        connection.execute(
+            "insert into kline_checkpoint (topic, topic_id, partition, next_offset, epoch) "
+            "values ('kline_1s', gen_random_uuid(), 0, 0, 1), ('no_such_topic', gen_random_uuid(), 0, 0, 1)"
+        )
+    analyst = with_database(engines.analyst_database_url, name_of(module_database))
+    variables = {"DATABASE_URL": module_database, "ANALYST_DATABASE_URL": analyst}
+    with run_webapp(engines.environment, tmp_path_factory.mktemp("webapp") / "log", **variables) as process:
+        process.wait_ready()
+        yield process
+
+
+def get(webapp: WebappProcess, path: str, **query: Any) -> Any:
+    """Body of a request that must work."""
+    answer = webapp.http.get(f"/api/v1/{path}", params=query)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["source"] == "sim"
+    return answer.json()
+
+
+def test_paging_back_gives_every_candle_once(webapp: WebappProcess) -> None:
+    seen: list[int] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = get(webapp, "klines", symbol="btcusdt", interval="1m", limit=50, **cursor)
+        rows = [dict(zip(page["columns"], row, strict=True)) for row in page["rows"]]
+        seen = [row["open_time_ms"] for row in rows] + seen
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert seen == [kline.open_time_ms for kline in MINUTES]
+    assert rows[0]["row_count"] == 60
+    assert rows[0]["high"] == str(MINUTES[0].high)
+    assert rows[0]["source"] == "seconds"
+
+
+def test_times_are_ms_or_iso_and_the_end_is_exclusive(webapp: WebappProcess) -> None:
+    query = {"symbol": "BTCUSDT", "interval": "1m"}
+    iso = get(webapp, "klines", **query, start="2026-11-20T23:58:00Z", end="2026-11-20T23:59:00+00:00")
+    assert [row[0] for row in iso["rows"]] == [END_MS - 2 * MINUTE_MS]
+    in_ms = get(webapp, "klines", **query, start=END_MS - 2 * MINUTE_MS, end=END_MS - MINUTE_MS)
+    assert in_ms["rows"] == iso["rows"]
+
+
+def test_seconds_have_the_columns_of_candles(webapp: WebappProcess) -> None:
+    page = get(webapp, "klines", symbol="BTCUSDT", interval="1s", limit=1)
+    row = dict(zip(page["columns"], page["rows"][0], strict=True))
+    assert (row["open_time_ms"], row["is_complete"], row["source"]) == (END_MS - 1000, True, "stream")
+
+
+def test_minutes_tell_gaps(webapp: WebappProcess) -> None:
+    body = get(webapp, "minutes", symbol="BTCUSDT", to=END_MS, **{"from": END_MS - HOUR_MS})
+    states = {row[0]: row[1] for row in body["rows"]}
+    assert len(states) == 60
+    # The candles of this test claim to be complete: a gap in one means that it was repaired.
+    assert states[END_MS - 30 * MINUTE_MS] == "repaired"
+    assert states[END_MS - 31 * MINUTE_MS] == "complete"
+    assert len(body["gaps"]) == 2
+
+
+def test_completeness_adds_up(webapp: WebappProcess) -> None:
+    hours = get(webapp, "completeness", symbol="BTCUSDT")["hours"]
+    for hour in hours:
+        assert hour["expected"] == sum(hour[name] for name in ("stream", "rest", "trades", "absent", "open")), hour
+    assert [hour["expected"] for hour in hours] == [400, 3600]
+    assert (hours[1]["open"], hours[1]["absent"]) == (65, 2)
+
+
+def test_gaps_by_range(webapp: WebappProcess) -> None:
+    def gaps(from_ms: int, to_ms: int) -> list[int]:
+        query = {"symbol": "BTCUSDT", "from": from_ms, "to": to_ms}
+        return [gap["from_time_ms"] for gap in get(webapp, "gaps", **query)["gaps"]]
+
+    assert gaps(END_MS - HOUR_MS, END_MS) == [GAP[0], ABSENT[0]]
+    assert gaps(GAP[1], END_MS) == [ABSENT[0]]
+    assert gaps(GAP[1] - 1, GAP[1]) == [GAP[0]]
+
+
+async def write_record(engines: Engines) -> None:
+    """One record on partition 0 of the topic that the checkpoint of this module has not read."""
+    producer = new_producer(engines.kafka_bootstrap_servers, "test_webapp")
+    await producer.start()
+    try:
+        await producer.send_and_wait(load_topics().kline_1s.name, b"{}", partition=0)
+    finally:
+        await producer.stop()
+
+
+def test_status_asks_the_broker(engines: Engines, webapp: WebappProcess) -> None:
+    asyncio.run(write_record(engines))
+    found: list[dict[str, Any]] = []
+
+    def is_known() -> bool:
+        found[:] = get(webapp, "status")["readers"]
+        return found[0]["lag_records"] is not None
+
+    wait_for("the broker's answer", is_known, DEADLINE_S)
+    reader = next(entry for entry in found if entry["topic"] == "kline_1s")
+    assert reader["lag_records"] >= 1
+    assert 0 <= reader["lag_seconds"] < 900
+    assert reader["headroom_seconds"] + reader["lag_seconds"] == pytest.approx(900, abs=0.1)
+
+
+def test_symbols_checkpoints_status(webapp: WebappProcess) -> None:
+    (symbol,) = get(webapp, "symbols")["symbols"]
+    assert (symbol["symbol"], symbol["price_decimals"], symbol["quantity_decimals"]) == ("BTCUSDT", 2, 5)
+    assert get(webapp, "checkpoints")["watermarks"][0]["event_time_ms"] == END_MS
+    status = get(webapp, "status")
+    assert status["verdict"] in ("healthy", "degraded", "losing data")
+    assert "silence" in status["reason"] or status["verdict"] == "losing data"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "parameter"),
+    [
+        ("klines?interval=1m", 400, "symbol"),
+        ("klines?symbol=BTCUSDT", 400, "interval"),
+        ("klines?symbol=BTCUSDT&interval=1M", 400, "interval"),
+        ("klines?symbol=NOTHING&interval=1m", 404, "symbol"),
+        ("klines?symbol=%00&interval=1m", 400, "symbol"),
+        ("klines?symbol=BTCUSDT&interval=1m&limit=1001", 400, "limit"),
+        ("klines?symbol=BTCUSDT&interval=1m&start=yesterday", 400, "start"),
+        ("klines?symbol=BTCUSDT&interval=1m&cursor=x", 400, "cursor"),
+        ("minutes?symbol=BTCUSDT&interval=1s", 400, "interval"),
+        ("completeness?from=0&to=1795219200000", 400, "from"),
+        ("gaps?from=2&to=1", 400, "to"),
+    ],
+)
+def test_problems(webapp: WebappProcess, path: str, status: int, parameter: str) -> None:
+    answer = webapp.http.get(f"/api/v1/{path}")
+    body = answer.json()
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json")
+    assert (body["status"], body["parameter"], body["instance"]) == (
+        status,
+        parameter,
+        f"/api/v1/{path.split('?', maxsplit=1)[0]}",
+    )
+
+
+def test_unknown_paths_and_methods_are_problems_too(webapp: WebappProcess) -> None:
+    for answer in (webapp.http.get("/api/v1/nothing"), webapp.http.delete("/api/v1/klines")):
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.status_code in (403, 404, 405)
+
+
+def test_every_answer_carries_strict_headers(webapp: WebappProcess) -> None:
+    for path in ("/", "/about/", "/api/docs/", "/api/v1/symbols", "/api/v3/ping", "/api/schema/", "/nothing"):
+        headers = webapp.http.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert re.search(r"connect-src 'self' ws://127\.0\.0\.1:\d+;", policy)
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+
+
+def test_pages_carry_no_inline_code(webapp: WebappProcess) -> None:
+    for path in ("/", "/chart/BTCUSDT", "/about/", "/api/docs/"):
+        html = webapp.http.get(path).text
+        # A block of JSON is data: browsers do not run it, and the policy does not apply to it.
+        code = r'<script(?![^>]*\bsrc=)(?![^>]*type="application/json")[^>]*>|<style|\sstyle=|\son\w+='
+        assert re.findall(code, html) == []
+
+
+def test_a_foreign_host_name_is_refused(webapp: WebappProcess) -> None:
+    answer = webapp.http.get("/api/v1/symbols", headers={"Host": "evil.example"})
+    assert answer.status_code == 400
+    assert "evil" not in answer.headers["Content-Security-Policy"]
+
+
+def test_static_files_are_kept_for_ever_and_only_ours(webapp: WebappProcess) -> None:
+    html = webapp.http.get("/").text
+    path = re.search(r'href="(/static/[0-9a-f]{12}/css/tokens\.css)"', html)
+    assert path is not None
+    answer = webapp.http.get(path[1])
+    assert answer.status_code == 200
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert webapp.http.get("/static/../webapp/settings.py").status_code == 404
+
+
+def test_the_openapi_document_names_every_path(webapp: WebappProcess) -> None:
+    document = webapp.http.get("/api/schema/").json()
+    assert document["openapi"].startswith("3.1")
+    assert {"/api/v1/klines", "/api/v1/status", "/api/v3/klines", "/api/v3/exchangeInfo"} <= set(document["paths"])
+    for operations in document["paths"].values():
+        for parameter in operations["get"].get("parameters", []):
+            assert parameter["description"], parameter
+            assert "example" in parameter or "examples" in parameter, parameter
+
+
+def test_it_waits_for_the_database_and_stops_in_time(engines: Engines, tmp_path: Path) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    variables = {"DATABASE_URL": nowhere, "ANALYST_DATABASE_URL": ""}
+    with run_webapp(engines.environment, tmp_path / "log", **variables) as process:
+        wait_for("the reason", lambda: "database" in " ".join(process.readiness()[1]), DEADLINE_S)
+        answer = httpx.get(f"{process.url}/api/v3/ticker/price", timeout=DEADLINE_S)
+        assert (answer.status_code, answer.json()["code"]) == (503, -1001)
+        problem = httpx.get(f"{process.url}/api/v1/symbols", timeout=DEADLINE_S)
+        assert (problem.status_code, problem.headers["Content-Type"]) == (503, "application/problem+json")
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(4) == 0
