@@ -1,4 +1,4 @@
-"""The one thread that reads from and writes to every client (decision record 0002).
+"""The one thread that reads from and writes to every client (decision record 0006).
 
 Kafka records come in batches, one wake-up a batch. Each event is encoded once and sent raw and non-blocking;
 what a client does not take waits in its own bounded buffer, so nobody waits for anybody.

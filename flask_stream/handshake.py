@@ -1,4 +1,4 @@
-"""The handshake, by Flask and flask-sock; then the socket is handed over (decision record 0002).
+"""The handshake, by Flask and flask-sock; then the socket is handed over (decision record 0006).
 
 Origin and limits are judged before the upgrade: 403 and 429 are plain HTTP answers.
 """
@@ -118,7 +118,7 @@ def new_app(settings: StreamSettings, hub: Hub, fan_out: FanOut, admission: Admi
             REFUSED.labels("limit").inc()
             return jsonify(error=f"too many connections: {reason}"), 429
         g.is_admitted = True
-        # permessage-deflate costs a compression a client a frame (0002): what is not offered is not accepted.
+        # permessage-deflate costs a compression a client a frame (0006): what is not offered is not accepted.
         request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
         return None
 
