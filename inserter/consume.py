@@ -30,13 +30,14 @@ from inserter.write import Writer
 from market.topics import Topics
 from runtime.clock import Clock, new_random
 from runtime.crash import crash_point
-from runtime.database import DatabaseError, connect_when_ready, is_retryable
+from runtime.database import AsyncConnection, DatabaseError, TupleRow, connect_when_ready, is_retryable
 from runtime.health import Health
 from runtime.kafka_client import (
     KafkaConsumer,
     KafkaError,
     OffsetOutOfRangeError,
     TopicPartition,
+    TopicState,
     load_topics,
     new_consumer,
     partitions_of,
@@ -50,6 +51,7 @@ from runtime.retry import Backoff
 GROUP = "inserter"
 IDLE_WAIT_MS = 500
 OFFSETS_TIMEOUT_S = 10.0
+CONSUMER_STOP_TIMEOUT_S = 2.0
 GROUP_COMMIT_EVERY_S = 1.0
 GROUP_COMMIT_TIMEOUT_S = 5.0
 
@@ -93,64 +95,67 @@ class Inserter:
 
     async def run(self) -> None:
         """Until asked to stop. Raises Fenced when another inserter has taken over."""
-        consumer = new_consumer(self._settings.kafka_bootstrap_servers, "inserter", group_id=GROUP)
-        try:
-            while not self._stop.is_set:
-                try:
-                    await self._session(consumer)
-                except PositionsLost as error:
-                    log.warning("positions_lost", reason=str(error))
-                except (DatabaseError, KafkaError, OSError, TimeoutError) as error:
-                    if isinstance(error, DatabaseError) and not is_retryable(error):
-                        raise
-                    delay_s = self._backoff.next_delay_s()
-                    self._health.set_problem("inserter", f"{type(error).__name__}: {error}".strip())
-                    log.warning("batch_failed", error=str(error), retry_in_s=round(delay_s, 1))
-                    await self._stop.wait(delay_s)
-        finally:
-            with contextlib.suppress(TimeoutError, KafkaError):
-                await asyncio.wait_for(consumer.stop(), 2)
+        while not self._stop.is_set:
+            try:
+                await self._session()
+            except PositionsLost as error:
+                log.warning("positions_lost", reason=str(error))
+            except (DatabaseError, KafkaError, OSError, TimeoutError) as error:
+                if isinstance(error, DatabaseError) and not is_retryable(error):
+                    raise
+                delay_s = self._backoff.next_delay_s()
+                self._health.set_problem("inserter", f"{type(error).__name__}: {error}".strip())
+                log.warning("batch_failed", error=str(error), retry_in_s=round(delay_s, 1))
+                await self._stop.wait(delay_s)
 
-    async def _session(self, consumer: KafkaConsumer) -> None:
-        """From a fresh connection and the database's checkpoints until an error or the stop."""
+    async def _session(self) -> None:
+        """From a fresh connection, a fresh consumer and the database's checkpoints until an error or the stop."""
         settings, health = self._settings, self._health
         connection = await connect_when_ready(settings.database_url, "inserter", health, self._backoff, self._stop)
         if connection is None:
             return
+        servers = settings.kafka_bootstrap_servers
         async with connection:
-            states = await topic_states(
-                settings.kafka_bootstrap_servers, self._names, health, self._backoff, self._stop
-            )
-            if not states or not await start_when_ready(consumer, health, self._backoff, self._stop):
+            states = await topic_states(servers, self._names, health, self._backoff, self._stop)
+            if not states:
                 return
-            partitions = partitions_of(states.values())
-            if set(partitions) != consumer.assignment():
-                consumer.assign(partitions)
-            beginnings = await asyncio.wait_for(consumer.beginning_offsets(partitions), OFFSETS_TIMEOUT_S)
-            ends = await asyncio.wait_for(consumer.end_offsets(partitions), OFFSETS_TIMEOUT_S)
-            await self._positions.take(
-                connection,
-                {p: LogRange(states[p.topic].topic_id, beginnings[p], ends[p]) for p in partitions},
-            )
-            for partition, position in self._positions.by_partition.items():
-                consumer.seek(partition, position.read_offset)
-            writer = Writer(
-                connection,
-                self._positions,
-                settings.inserter_copy_min_rows,
-                settings.inserter_partitions_ahead_days,
-            )
-            await writer.load()
-            watch = Watch(settings, self._topics, health, self._clock, states)
-            watching = asyncio.create_task(watch.run(consumer, self._positions))
-            health.set_ready()
-            log.info("reading", epoch=self._positions.epoch, partitions=len(partitions))
+            consumer = new_consumer(servers, "inserter", group_id=GROUP)
             try:
-                await self._read(consumer, writer, watch)
+                if await start_when_ready(consumer, health, self._backoff, self._stop):
+                    await self._read_from_checkpoints(connection, consumer, states)
             finally:
-                watching.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watching
+                with contextlib.suppress(TimeoutError, KafkaError):
+                    await asyncio.wait_for(consumer.stop(), CONSUMER_STOP_TIMEOUT_S)
+
+    async def _read_from_checkpoints(
+        self, connection: AsyncConnection[TupleRow], consumer: KafkaConsumer, states: dict[str, TopicState]
+    ) -> None:
+        """Take the checkpoints, seek, and read until an error or the stop."""
+        settings = self._settings
+        partitions = partitions_of(states.values())
+        consumer.assign(partitions)
+        beginnings = await asyncio.wait_for(consumer.beginning_offsets(partitions), OFFSETS_TIMEOUT_S)
+        ends = await asyncio.wait_for(consumer.end_offsets(partitions), OFFSETS_TIMEOUT_S)
+        await self._positions.take(
+            connection, {p: LogRange(states[p.topic].topic_id, beginnings[p], ends[p]) for p in partitions}
+        )
+        for partition, position in self._positions.by_partition.items():
+            consumer.seek(partition, position.read_offset)
+        writer = Writer(
+            connection, self._positions, settings.inserter_copy_min_rows, settings.inserter_partitions_ahead_days
+        )
+        await writer.load()
+        watch = Watch(settings, self._topics, self._health, self._clock, states)
+        watching = asyncio.create_task(watch.run(consumer, self._positions))
+        self._health.clear_problem("inserter")
+        self._health.set_ready()
+        log.info("reading", epoch=self._positions.epoch, partitions=len(partitions))
+        try:
+            await self._read(consumer, writer, watch)
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
 
     async def _read(self, consumer: KafkaConsumer, writer: Writer, watch: Watch) -> None:
         """Collect the next batch while the one before is being written."""
