@@ -123,6 +123,9 @@ class TapeContents:
             self._trade(data, kind)
         elif kind == "depthUpdate":
             self._observe(data["s"], data["b"], data["a"])
+        elif kind == "kline":
+            inner = data["k"]
+            self._observe(data["s"], [[inner[price], inner["v"]] for price in "ohlc"])
 
     def _trade(self, data: dict[str, Any], kind: str) -> None:
         symbol, price, quantity = data["s"], units8(data["p"]), units8(data["q"])
