@@ -104,7 +104,8 @@ STATICFILES_DIRS: list[Path | tuple[str, Path]] = [
 ]
 STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
 warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)
-WHITENOISE_USE_FINDERS = not STATIC_ROOT.is_dir()
+# A checkout serves its sources, whatever an earlier collectstatic left; the image drops them after collecting.
+WHITENOISE_USE_FINDERS = (ROOT / "node_modules").is_dir()
 WHITENOISE_IMMUTABLE_FILE_TEST = r"^/static/"
 WHITENOISE_MAX_AGE = YEAR_S
 WHITENOISE_ALLOW_ALL_ORIGINS = False

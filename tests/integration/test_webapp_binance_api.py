@@ -91,7 +91,7 @@ def test_klines_ranges(webapp: WebappProcess) -> None:
 
 
 def test_klines_in_microseconds(webapp: WebappProcess) -> None:
-    query = {"symbol": "BTCUSDT", "interval": "1m", "limit": 1}
+    query: dict[str, str | int] = {"symbol": "BTCUSDT", "interval": "1m", "limit": 1}
     row = webapp.http.get("/api/v3/klines", params=query, headers={"X-MBX-TIME-UNIT": "MICROSECOND"}).json()[0]
     assert (row[0], row[6]) == (END_MS * 1000, (END_MS + MINUTE_MS) * 1000 - 1)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,6 +242,22 @@ def test_the_openapi_document_names_every_path(webapp: WebappProcess) -> None:
         for parameter in operations["get"].get("parameters", []):
             assert parameter["description"], parameter
             assert "example" in parameter or "examples" in parameter, parameter
+
+
+def test_generated_requests_are_answered_as_documented(webapp: WebappProcess) -> None:
+    checks = "not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance"
+    tool = Path(sys.executable).with_name("schemathesis")
+    options = ["--phases", "examples,fuzzing", "--max-examples", "10", "--checks", checks, "--seed", "1", "--no-color"]
+    result = subprocess.run(
+        [str(tool), "run", f"{webapp.url}/api/schema/", *options],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        env={**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(webapp.log.parent)},
+        cwd=webapp.log.parent,
+    )
+    assert result.returncode == 0, result.stdout
 
 
 def test_it_waits_for_the_database_and_stops_in_time(engines: Engines, tmp_path: Path) -> None:
