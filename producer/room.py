@@ -32,6 +32,8 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
     rng = new_random()
     rest = ExchangeRest(settings.rest_urls(), clock)
     symbols = await wanted_symbols(settings.symbols, rest, health, Backoff(rng, max_delay_s=REST_MAX_DELAY_S), stop)
+    if not symbols:
+        return
     plan = plan_connections(symbols, settings.stream_list(), settings.streams_per_connection)
     buffer = Buffer(settings.produce_buffer_bytes)
     bad_share = BadShare(settings.bad_frame_window_frames, settings.bad_frame_max_share)
