@@ -191,7 +191,7 @@ ROLL_UP_PARENTS: Final = {interval: roll_up_parents(interval) for interval in PA
 
 _MS = "(extract(epoch from {}) * 1000)::bigint"
 #: Field order of market.kline.Candle.
-_AS_CANDLE = f"""
+AS_CANDLE = f"""
     k.symbol, k.interval, {_MS.format("k.open_time")}, {_MS.format("k.close_time")}, k.open, k.high, k.low, k.close,
     k.base_volume, k.quote_volume, k.trade_count, k.taker_buy_base_volume, k.taker_buy_quote_volume,
     k.first_trade_id, k.last_trade_id, k.row_count, k.expected_count, {_MS.format("k.covered_until")},
@@ -200,7 +200,7 @@ _AS_CANDLE = f"""
 
 #: A piece of the outbox: marks and candles of one snapshot.
 READ_OUTBOX: Final = f"""
-select o.marks, o.symbol, o.interval, o.open_time, k.symbol is not null, {_AS_CANDLE}
+select o.marks, o.symbol, o.interval, o.open_time, k.symbol is not null, {AS_CANDLE}
 from (select * from candle_outbox order by open_time, symbol limit %s) o
 left join aggregated_kline k on k.symbol = o.symbol and k.interval = o.interval and k.open_time = o.open_time
 order by o.symbol, o.open_time, k.expected_count
