@@ -28,7 +28,7 @@ from bench.engines import ROOT, Engines, end, started
 from bench.ratio import Ratio
 from bench.relay_source import CHANNEL, SYMBOL, padding, value
 from runtime.clock import SystemClock, sleep_s
-from runtime.kafka_client import new_producer
+from runtime.kafka_client import load_topics, new_producer
 
 CLIENTS = int(os.environ.get("BENCH_RELAY_CLIENTS", "1000"))
 PER_SECOND = 50
@@ -164,12 +164,13 @@ async def _publish(bootstrap_servers: str) -> None:
     producer = new_producer(bootstrap_servers, "bench", linger_ms=0)
     await producer.start()
     padding_bytes = padding(MESSAGE_BYTES)
+    topic = load_topics().trade.name
     start_ns = time.monotonic_ns() + 500_000_000
     try:
         for number in range(PER_SECOND * SECONDS):
             due_ns = start_ns + number * 1_000_000_000 // PER_SECOND
             await asyncio.sleep(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
-            await producer.send("trade", value(due_ns, padding_bytes), key=SYMBOL.encode())
+            await producer.send(topic, value(due_ns, padding_bytes), key=SYMBOL.encode())
     finally:
         await producer.stop()
 

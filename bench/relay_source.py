@@ -16,6 +16,7 @@ from flask_stream.channels import NO_TIMES, envelope, stamp
 from flask_stream.fan_out import FanOut
 from flask_stream.handshake import Admission, new_app
 from flask_stream.hub import Hub, Record
+from flask_stream.names import Content
 from flask_stream.serve import RelayServer
 from flask_stream.settings import StreamSettings
 from runtime import health as health_server
@@ -72,7 +73,7 @@ class PacedRelay(RelayServer):
         for number in range(self._messages):
             due_ns = start_ns + number * 1_000_000_000 // self._per_second
             sleep_s(max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
-            fan_out.offer([Record("trade", SYMBOL, value(due_ns, self._padding), clock.now_ms())])
+            fan_out.offer([Record(Content.TRADE, SYMBOL, value(due_ns, self._padding), clock.now_ms())])
 
     def _listening(self, hub: Hub) -> int:
         state = hub.symbols.get(SYMBOL)

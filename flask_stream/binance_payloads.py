@@ -9,19 +9,20 @@ from typing import Final
 import msgspec
 
 from flask_stream.channels import StreamChannel
+from flask_stream.names import Content
 from market.depth import BookTicker, DepthUpdate, Level, MiniTicker, PartialDepth
 from market.kline import Candle
 from market.record_codec import RecordDecoder
 from market.trade import Trade
 
-#: Topic (field of market.topics.Topics) to the stream names made of it. The 1000 ms names are served at the
+#: The stream names made of each content. The 1000 ms names are served at the
 #: pace of the 100 ms feed.
-STREAMS_OF_TOPIC: Final = {
-    "trade": ("trade",),
-    "depth": ("depth@100ms", "depth"),
-    "depth20": ("depth20@100ms", "depth20"),
-    "book_ticker": ("bookTicker",),
-    "mini_ticker": ("miniTicker",),
+STREAMS_OF: Final[dict[Content, tuple[str, ...]]] = {
+    Content.TRADE: ("trade",),
+    Content.DEPTH: ("depth@100ms", "depth"),
+    Content.BOOK: ("depth20@100ms", "depth20"),
+    Content.BEST: ("bookTicker",),
+    Content.TICKER: ("miniTicker",),
 }
 _encode = msgspec.json.encode
 _trade = RecordDecoder(Trade)
@@ -144,11 +145,11 @@ def _mini_ticker_payload(value: bytes) -> bytes:
     )
 
 
-#: Topic to the function that makes the exchange's payload from a record. They raise BadRecord.
-ENCODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
-    "trade": _trade_payload,
-    "depth": _depth_payload,
-    "depth20": _partial_payload,
-    "book_ticker": _book_ticker_payload,
-    "mini_ticker": _mini_ticker_payload,
+#: Content to the function that makes the exchange's payload from a record. They raise BadRecord.
+ENCODERS: Final[dict[Content, Callable[[bytes], bytes]]] = {
+    Content.TRADE: _trade_payload,
+    Content.DEPTH: _depth_payload,
+    Content.BOOK: _partial_payload,
+    Content.BEST: _book_ticker_payload,
+    Content.TICKER: _mini_ticker_payload,
 }

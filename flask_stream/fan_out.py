@@ -34,8 +34,8 @@ STOP_DEADLINE_S: Final = 1.0
 CONNECTIONS = Gauge("relay_connections", "clients connected")
 DISCONNECTS = Counter("relay_disconnects", "clients gone, by reason", ["reason"])
 QUEUE_BYTES = Gauge("relay_queue_bytes", "bytes waiting for slow clients")
-RECORDS = Counter("relay_records", "Kafka records passed on", ["topic"])
-BAD_RECORDS = Counter("relay_bad_records", "Kafka records that could not be used", ["topic"])
+RECORDS = Counter("relay_records", "Kafka records passed on", ["content"])
+BAD_RECORDS = Counter("relay_bad_records", "Kafka records that could not be used", ["content"])
 DELIVERY = Histogram(
     "relay_delivery_seconds",
     "from the broker's time of a record to its last send",
@@ -68,7 +68,7 @@ class FanOut:
         self._is_stopping = False
         self._next_tick_s = 0.0
         self._next_second_s = 0.0
-        self._bad_topics: set[str] = set()
+        self._bad_contents: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="fan-out", daemon=True)
 
     @property
@@ -177,14 +177,14 @@ class FanOut:
             try:
                 self._hub.on_record(record, now_ms)
             except (MarketError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-                BAD_RECORDS.labels(record.topic).inc()
-                if record.topic not in self._bad_topics:
-                    self._bad_topics.add(record.topic)
-                    log.warning("bad_record", topic=record.topic, symbol=record.symbol, error=str(error)[:200])
+                BAD_RECORDS.labels(record.content).inc()
+                if record.content not in self._bad_contents:
+                    self._bad_contents.add(record.content)
+                    log.warning("bad_record", content=record.content, symbol=record.symbol, error=str(error)[:200])
         with self._count_lock:
             self._queued_records -= len(batch)
         if batch:
-            RECORDS.labels(batch[-1].topic).inc(len(batch))
+            RECORDS.labels(batch[-1].content).inc(len(batch))
             DELIVERY.observe(max(0, self._clock.now_ms() - batch[-1].appended_ms) / 1000)
 
     # --- clients ---------------------------------------------------------------------------------------------

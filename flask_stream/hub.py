@@ -22,7 +22,7 @@ from flask_stream.channels import (
     stamp,
     times_of,
 )
-from flask_stream.names import LiveName, StreamName
+from flask_stream.names import Content, LiveName, StreamName
 from flask_stream.symbol_state import (
     SNAPSHOT_SECONDS,
     Stored,
@@ -36,24 +36,14 @@ from market.kline import Candle, Kline
 from market.record_codec import encode_record
 
 TICKERS: Final = "tickers"
-#: Topic (field of market.topics.Topics) to the /live channel that passes its records on as they are.
-PLAIN_CHANNELS: Final = {
-    "trade": "trade",
-    "depth": "depth",
-    "depth20": "book",
-    "book_ticker": "best",
-    "mini_ticker": "ticker",
-    "feed_outage": "feed",
-}
-PLAIN_TOPICS: Final = {channel: topic for topic, channel in PLAIN_CHANNELS.items()}
 #: /live channels whose updates replace one another.
 STATE_CHANNELS: Final = frozenset({"kline", "book", "best", "ticker", "feed", TICKERS})
 
 
 class Record(NamedTuple):
-    """One Kafka record: `topic` is the field name of market.topics.Topics, `appended_ms` the broker's time."""
+    """One Kafka record; `appended_ms` is the broker's time."""
 
-    topic: str
+    content: Content
     symbol: str
     value: bytes
     appended_ms: int
@@ -90,11 +80,11 @@ class Hub:
         if state is None:
             state = self._new_symbol(record.symbol)
         state.has_data = True
-        if record.topic == "kline_1s":
+        if record.content is Content.SECOND:
             state.keep_second(record.value, self._limits)
             if state.window is not None:
                 self._on_second(state, kline_decoder.decode(record.value), record.appended_ms, now_ms)
-        elif record.topic == "candle":
+        elif record.content is Content.CANDLE:
             interval = state.keep_candle(record.value, self._limits)
             if interval in state.bars:
                 self._on_candle(state, candle_decoder.decode(record.value), record.appended_ms, now_ms)
@@ -133,37 +123,37 @@ class Hub:
                 stream.publish(payload, bar.open_time_ms)
 
     def _on_plain(self, state: SymbolState, record: Record, now_ms: int) -> None:
-        topic, value = record.topic, record.value
-        if topic == "trade":
+        content, value = record.content, record.value
+        if content is Content.TRADE:
             state.keep_trade(value, self._limits)
-        elif topic == "feed_outage":
+        elif content is Content.FEED:
             state.outages[_outage.decode(value).stream] = Stored(value, record.appended_ms)
-        elif topic != "depth":
-            state.newest[topic] = Stored(value, record.appended_ms)
-        if topic == "mini_ticker" and self._tickers is not None:
+        elif content is not Content.DEPTH:
+            state.newest[content] = Stored(value, record.appended_ms)
+        if content is Content.TICKER and self._tickers is not None:
             self._changed_tickers[record.symbol] = None
         if state.live:
-            channel = state.live.get(PLAIN_CHANNELS[topic])
+            channel = state.live.get(content)
             if channel is not None:
                 channel.publish(value, stamp(times_of(value), record.appended_ms, now_ms))
         if state.streams:
-            self._publish_streams(state, topic, value)
+            self._publish_streams(state, content, value)
 
-    def _publish_streams(self, state: SymbolState, topic: str, value: bytes) -> None:
+    def _publish_streams(self, state: SymbolState, content: Content, value: bytes) -> None:
         payload: bytes | None = None
-        for suffix in binance_payloads.STREAMS_OF_TOPIC.get(topic, ()):
+        for suffix in binance_payloads.STREAMS_OF.get(content, ()):
             stream = state.streams.get(suffix)
             if stream is not None:
-                payload = payload or binance_payloads.ENCODERS[topic](value)
+                payload = payload or binance_payloads.ENCODERS[content](value)
                 stream.publish(payload)
 
-    def on_lost(self, topic: str, now_ms: int) -> None:
-        """Records of this topic were lost before they could be read: every channel made of it starts anew."""
+    def on_lost(self, content: Content, now_ms: int) -> None:
+        """Records of this content were lost before they could be read: every channel made of it starts anew."""
         for state in self.symbols.values():
             for name, channel in state.live.items():
-                if name.startswith("kline:") if topic in ("kline_1s", "candle") else name == PLAIN_CHANNELS[topic]:
+                if name.startswith("kline:") if content in (Content.SECOND, Content.CANDLE) else name == content:
                     self._start_anew(channel, LiveName(*_split(name, state.symbol)), now_ms)
-        if topic == "mini_ticker" and self._tickers is not None:
+        if content is Content.TICKER and self._tickers is not None:
             self._start_anew(self._tickers, LiveName(TICKERS), now_ms)
 
     def _start_anew(self, channel: LiveChannel, name: LiveName, now_ms: int) -> None:
@@ -230,10 +220,9 @@ class Hub:
     def _snapshot(self, channel: LiveChannel, name: LiveName, now_ms: int) -> bytes:
         if name.kind == TICKERS:
             self._changed_tickers.clear()
-            held = [
-                state.newest["mini_ticker"].value for state in self.symbols.values() if "mini_ticker" in state.newest
-            ]
-            return channel.snapshot(stamp(NO_TIMES, None, now_ms), b'{"tickers":[%b]}' % b",".join(held))
+            held = (state.newest.get(Content.TICKER) for state in self.symbols.values())
+            values = json_items(stored.value for stored in held if stored is not None)
+            return channel.snapshot(stamp(NO_TIMES, None, now_ms), b'{"tickers":[%b]}' % values)
         state = self.symbols[name.symbol]
         if name.kind == "kline":
             bars = self._bars(state, name)
@@ -244,7 +233,7 @@ class Hub:
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b'{"trades":[%b]}' % json_items(state.trades))
         if name.kind == "depth":
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b"{}")
-        stored = _present_outage(state) if name.kind == "feed" else state.newest.get(PLAIN_TOPICS[name.kind])
+        stored = _present_outage(state) if name.kind == "feed" else state.newest.get(Content(name.kind))
         if stored is None or not is_json(stored.value):
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b"null")
         return channel.snapshot(stamp(times_of(stored.value), stored.appended_ms, now_ms), stored.value)
@@ -284,7 +273,7 @@ class Hub:
         """Once a second: publish `tickers`, drop channels that nobody has listened to for a while."""
         tickers = self._tickers
         if tickers is not None:
-            held = (self.symbols[symbol].newest["mini_ticker"].value for symbol in self._changed_tickers)
+            held = (self.symbols[symbol].newest[Content.TICKER].value for symbol in self._changed_tickers)
             if values := json_items(held):
                 tickers.publish(b'{"tickers":[%b]}' % values, stamp(NO_TIMES, None, now_ms))
             self._changed_tickers.clear()

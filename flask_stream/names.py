@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from market.errors import MarketError
@@ -19,6 +20,19 @@ PLAIN_STREAMS: Final = frozenset(
 )
 #: Streams in which each event counts; all others are state.
 FACT_STREAMS: Final = frozenset({"trade", "depth", "depth@100ms"})
+
+
+class Content(StrEnum):
+    """What a Kafka record is about. All but the first two pass on as they are, in the channel of this name."""
+
+    SECOND = "second"
+    CANDLE = "candle"
+    TRADE = "trade"
+    DEPTH = "depth"
+    BOOK = "book"
+    BEST = "best"
+    TICKER = "ticker"
+    FEED = "feed"
 
 
 class BadName(ValueError):

@@ -15,6 +15,7 @@ from prometheus_client import Counter
 
 from flask_stream.fan_out import FanOut
 from flask_stream.hub import Hub, Record
+from flask_stream.names import Content
 from flask_stream.settings import StreamSettings
 from market.topics import Topics
 from runtime.clock import Clock, new_random
@@ -35,16 +36,16 @@ from runtime.lifecycle import Stop
 from runtime.logs import get_logger
 from runtime.retry import Backoff
 
-#: How far back each topic is read at the start, by field of market.topics.Topics; None = all of it.
-LOOK_BACK_MS: Final[dict[str, int | None]] = {
-    "kline_1s": 190_000,
-    "candle": None,
-    "trade": 60_000,
-    "depth": 0,
-    "depth20": 60_000,
-    "book_ticker": 60_000,
-    "mini_ticker": 60_000,
-    "feed_outage": 60_000,
+#: How far back records are read at the start; None = all that the broker has.
+LOOK_BACK_MS: Final[dict[Content, int | None]] = {
+    Content.SECOND: 190_000,
+    Content.CANDLE: None,
+    Content.TRADE: 60_000,
+    Content.DEPTH: 0,
+    Content.BOOK: 60_000,
+    Content.BEST: 60_000,
+    Content.TICKER: 60_000,
+    Content.FEED: None,
 }
 MAX_BATCH_RECORDS: Final = 2_000
 MAX_QUEUED_RECORDS: Final = 20_000
@@ -79,7 +80,16 @@ class Relay:
     _to_catch_up: dict[TopicPartition, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._fields = {getattr(self.topics, name).name: name for name in LOOK_BACK_MS}
+        self._contents = {
+            self.topics.kline_1s.name: Content.SECOND,
+            self.topics.candle.name: Content.CANDLE,
+            self.topics.trade.name: Content.TRADE,
+            self.topics.depth.name: Content.DEPTH,
+            self.topics.depth20.name: Content.BOOK,
+            self.topics.book_ticker.name: Content.BEST,
+            self.topics.mini_ticker.name: Content.TICKER,
+            self.topics.feed_outage.name: Content.FEED,
+        }
         self._backoff = Backoff(new_random(), first_delay_s=0.2, max_delay_s=5.0)
 
     async def run(self, stop: Stop) -> None:
@@ -101,7 +111,7 @@ class Relay:
 
     async def _begin(self, consumer: KafkaConsumer, stop: Stop) -> bool:
         bootstrap = self.settings.kafka_bootstrap_servers
-        states = await topic_states(bootstrap, self._fields, self.health, self._backoff, stop)
+        states = await topic_states(bootstrap, self._contents, self.health, self._backoff, stop)
         if not states or not await start_when_ready(consumer, self.health, self._backoff, stop):
             return False
         made_again = {name for name, state in states.items() if self._is_other(self._states.get(name), state)}
@@ -130,7 +140,7 @@ class Relay:
         from_ms: dict[TopicPartition, int] = {}
         whole: list[TopicPartition] = []
         for partition in partitions:
-            look_back_ms = LOOK_BACK_MS[self._fields[partition.topic]]
+            look_back_ms = LOOK_BACK_MS[self._contents[partition.topic]]
             if look_back_ms is None:
                 whole.append(partition)
             else:
@@ -160,10 +170,10 @@ class Relay:
                 self._backoff.reset()
                 for partition, records in found.items():
                     self._positions[partition] = records[-1].offset + 1
-                    name = self._fields[partition.topic]
+                    content = self._contents[partition.topic]
                     self.fan_out.offer(
                         [
-                            Record(name, record.key.decode("utf-8", "replace"), record.value, record.timestamp)
+                            Record(content, record.key.decode("utf-8", "replace"), record.value, record.timestamp)
                             for record in records
                             if record.key is not None and record.value is not None
                         ]
@@ -195,9 +205,9 @@ class Relay:
                 self._report_lost(partition.topic)
 
     def _report_lost(self, topic: str) -> None:
-        field_name = self._fields[topic]
-        LOST.labels(field_name).inc()
-        self.fan_out.call(lambda: self.hub.on_lost(field_name, self.clock.now_ms()))
+        content = self._contents[topic]
+        LOST.labels(topic).inc()
+        self.fan_out.call(lambda: self.hub.on_lost(content, self.clock.now_ms()))
 
     async def _probe(self, consumer: KafkaConsumer, stop: Stop) -> None:
         """Nothing came for a while: is the broker there? The driver itself retries without a word.
@@ -210,7 +220,7 @@ class Relay:
             self.health.set_problem("kafka", f"broker not reachable: {error!r}")
             log.warning("broker_not_reachable", error=repr(error))
             states = await topic_states(
-                self.settings.kafka_bootstrap_servers, self._fields, self.health, self._backoff, stop
+                self.settings.kafka_bootstrap_servers, self._contents, self.health, self._backoff, stop
             )
             if any(self._is_other(self._states.get(name), state) for name, state in states.items()):
                 raise _TopicsChanged from error

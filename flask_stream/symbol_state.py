@@ -15,6 +15,7 @@ import msgspec
 
 from flask_stream.bars import BarSeries, SecondsWindow
 from flask_stream.channels import LiveChannel, StreamChannel
+from flask_stream.names import Content
 from market.errors import BadRecord
 from market.interval import Interval
 from market.kline import Candle, Kline
@@ -90,7 +91,7 @@ class SymbolState:
         self.seconds: deque[bytes] = deque()
         self.trades: deque[bytes] = deque()
         self.candles: dict[Interval, dict[int, tuple[int, int, bytes]]] = {}
-        self.newest: dict[str, Stored] = {}
+        self.newest: dict[Content, Stored] = {}
         self.outages: dict[str, Stored] = {}
         self.live: dict[str, LiveChannel] = {}
         self.streams: dict[str, StreamChannel] = {}
@@ -98,19 +99,19 @@ class SymbolState:
         self.bars: dict[Interval, BarSeries] = {}
 
     def keep_second(self, value: bytes, limits: KeepLimits) -> None:
-        """Hold a record of kline_1s."""
+        """Hold a second."""
         self.seconds.append(value)
         while len(self.seconds) > limits.seconds:
             self.seconds.popleft()
 
     def keep_trade(self, value: bytes, limits: KeepLimits) -> None:
-        """Hold a record of trade."""
+        """Hold a trade."""
         self.trades.append(value)
         while len(self.trades) > limits.trades:
             self.trades.popleft()
 
     def keep_candle(self, value: bytes, limits: KeepLimits) -> Interval:
-        """Hold a record of candle unless a newer version of the bar is held; returns its interval.
+        """Hold a candle unless a newer version of the bar is held; returns its interval.
 
         Raises msgspec.MsgspecError for a record that is none.
         """

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flask_stream.handshake import Admission
 from flask_stream.hub import Hub, Record
 from flask_stream.live_dialect import MAX_CHANNELS, LiveSession
-from flask_stream.names import BadName, parse_channel, parse_stream
+from flask_stream.names import BadName, Content, parse_channel, parse_stream
 from market.errors import BadRecord
 from market.interval import Interval
 from market.kline import Kline
@@ -50,7 +50,7 @@ def trade_record(number: int, symbol: str = "BTCUSDT") -> Record:
         event_time_ms=NOW_MS + 1,
         received_at_ms=NOW_MS + 2,
     )
-    return Record("trade", symbol, encode_record(trade), NOW_MS + 3)
+    return Record(Content.TRADE, symbol, encode_record(trade), NOW_MS + 3)
 
 
 def kline_record(index: int, symbol: str = "BTCUSDT") -> Record:
@@ -74,7 +74,7 @@ def kline_record(index: int, symbol: str = "BTCUSDT") -> Record:
         is_closed=True,
         event_time_ms=open_ms + 1001,
     )
-    return Record("kline_1s", symbol, encode_record(kline), open_ms + 1010)
+    return Record(Content.SECOND, symbol, encode_record(kline), open_ms + 1010)
 
 
 def new_hub() -> tuple[Hub, ManualClock]:
@@ -166,7 +166,7 @@ def test_klines_of_all_intervals_move_with_each_second() -> None:
 
 def test_nobody_listening_costs_no_decoding() -> None:
     hub, _clock = new_hub()
-    hub.on_record(Record("kline_1s", "BTCUSDT", b"not json at all", NOW_MS), NOW_MS)
+    hub.on_record(Record(Content.SECOND, "BTCUSDT", b"not json at all", NOW_MS), NOW_MS)
     assert hub.symbols["BTCUSDT"].window is None
 
 
@@ -175,14 +175,14 @@ def test_a_bad_record_is_an_error_and_the_channel_goes_on() -> None:
     session, viewer = session_of(hub, clock)
     subscribe(session, "kline:BTCUSDT:1m")
     with pytest.raises(BadRecord):
-        hub.on_record(Record("kline_1s", "BTCUSDT", b"{}", NOW_MS), NOW_MS)
+        hub.on_record(Record(Content.SECOND, "BTCUSDT", b"{}", NOW_MS), NOW_MS)
     hub.on_record(kline_record(0), NOW_MS)
     assert len(viewer.of("update")) == 1
 
 
 def test_a_bad_record_read_before_anybody_came_does_not_stop_a_subscription() -> None:
     hub, clock = new_hub()
-    hub.on_record(Record("kline_1s", "BTCUSDT", b"{}", NOW_MS), NOW_MS)
+    hub.on_record(Record(Content.SECOND, "BTCUSDT", b"{}", NOW_MS), NOW_MS)
     hub.on_record(kline_record(0), NOW_MS)
     session, viewer = session_of(hub, clock)
     subscribe(session, "kline:BTCUSDT:1s")
@@ -194,7 +194,7 @@ def test_lost_records_reset_the_channels_made_of_them() -> None:
     hub.on_record(trade_record(1), NOW_MS)
     session, viewer = session_of(hub, clock)
     subscribe(session, "trade:BTCUSDT", "book:BTCUSDT")
-    hub.on_lost("trade", NOW_MS)
+    hub.on_lost(Content.TRADE, NOW_MS)
     assert [(message["ch"], message["kind"]) for message in viewer.got[2:]] == [
         ("trade:BTCUSDT", "reset"),
         ("trade:BTCUSDT", "snapshot"),
@@ -206,14 +206,14 @@ def test_lost_records_reset_the_channels_made_of_them() -> None:
 def test_tickers_once_a_second_and_only_what_changed() -> None:
     hub, clock = new_hub()
     for symbol in ("AUSDT", "BUSDT"):
-        hub.on_record(Record("mini_ticker", symbol, b'{"symbol":"%b"}' % symbol.encode(), NOW_MS), NOW_MS)
+        hub.on_record(Record(Content.TICKER, symbol, b'{"symbol":"%b"}' % symbol.encode(), NOW_MS), NOW_MS)
     session, viewer = session_of(hub, clock)
     subscribe(session, "tickers")
     assert len(viewer.got[0]["data"]["tickers"]) == 2
     hub.on_second_tick(NOW_MS)
     assert len(viewer.got) == 1
     for _ in range(3):
-        hub.on_record(Record("mini_ticker", "BUSDT", b'{"symbol":"BUSDT","v":2}', NOW_MS), NOW_MS)
+        hub.on_record(Record(Content.TICKER, "BUSDT", b'{"symbol":"BUSDT","v":2}', NOW_MS), NOW_MS)
     hub.on_second_tick(NOW_MS)
     assert viewer.got[1]["data"] == {"tickers": [{"symbol": "BUSDT", "v": 2}]}
 
@@ -222,7 +222,7 @@ def test_feed_shows_the_outage_that_lasts() -> None:
     hub, clock = new_hub()
     for stream, from_ms, to_ms in (("trade", 1, 2), ("kline_1s", 3, None), ("depth", 4, 5)):
         value = msgspec.json.encode({"stream": stream, "from_time_ms": from_ms, "to_time_ms": to_ms})
-        hub.on_record(Record("feed_outage", "BTCUSDT", value, from_ms), NOW_MS)
+        hub.on_record(Record(Content.FEED, "BTCUSDT", value, from_ms), NOW_MS)
     session, viewer = session_of(hub, clock)
     subscribe(session, "feed:BTCUSDT")
     assert viewer.got[0]["data"]["stream"] == "kline_1s"
