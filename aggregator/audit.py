@@ -19,11 +19,11 @@ from aggregator.publish import to_candle
 from aggregator.settings import AggregatorSettings
 from aggregator.sql import AS_CANDLE
 from market.interval import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
-from market.kline import Candle, Kline, differing_columns
+from market.kline import VALUE_COLUMNS, Candle, Kline, differing_columns
 from market.rollup import roll_up
 from runtime.clock import SystemClock
 from runtime.database import Connection, TupleRow, connect
-from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest
+from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused
 from runtime.settings import load
 
 _AT: Final = "timestamptz 'epoch' + %s * interval '1 millisecond'"
@@ -40,19 +40,7 @@ NEWEST: Final = """
 select symbol, (extract(epoch from event_time) * 1000)::bigint from symbol_watermark
 where stream = 'kline_1s' and (%s::text is null or symbol = %s) order by symbol
 """
-_SECOND_FIELDS: Final = [
-    "open",
-    "high",
-    "low",
-    "close",
-    "base_volume",
-    "quote_volume",
-    "trade_count",
-    "taker_buy_base_volume",
-    "taker_buy_quote_volume",
-    "first_trade_id",
-    "last_trade_id",
-]
+_SECOND_FIELDS: Final = (*VALUE_COLUMNS, "first_trade_id", "last_trade_id")
 
 
 @dataclass(frozen=True)
