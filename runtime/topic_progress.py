@@ -27,8 +27,8 @@ class Progress:
 async def read_progress(
     bootstrap_servers: str, next_offsets: Mapping[tuple[str, int], int], deadline_s: float
 ) -> dict[tuple[str, int], Progress]:
-    """Progress of each (topic, partition). Raises KafkaError, OSError or TimeoutError; never takes longer than the
-    deadline, plus what it takes to close the connection."""
+    """Progress of each (topic, partition) whose topic exists. Raises KafkaError, OSError or TimeoutError; never takes
+    longer than the deadline, plus what it takes to close the connection."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         client_id="topic_progress",
@@ -41,7 +41,9 @@ async def read_progress(
     try:
         async with asyncio.timeout(deadline_s):
             await consumer.start()
-            partitions = [TopicPartition(topic, partition) for topic, partition in next_offsets]
+            # Asked for a topic that is not there, the broker's driver would wait for it to appear.
+            existing = await consumer.topics()
+            partitions = [TopicPartition(*key) for key in next_offsets if key[0] in existing]
             starts = await consumer.beginning_offsets(partitions)
             ends = await consumer.end_offsets(partitions)
             unread = {}

@@ -260,7 +260,7 @@ def test_generated_requests_are_answered_as_documented(webapp: WebappProcess) ->
     assert result.returncode == 0, result.stdout
 
 
-def test_it_waits_for_the_database_and_stops_in_time(engines: Engines, tmp_path: Path) -> None:
+def test_it_waits_for_the_database_and_stops_meanwhile(engines: Engines, tmp_path: Path) -> None:
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
     variables = {"DATABASE_URL": nowhere, "ANALYST_DATABASE_URL": ""}
     with run_webapp(engines.environment, tmp_path / "log", **variables) as process:
@@ -270,4 +270,4 @@ def test_it_waits_for_the_database_and_stops_in_time(engines: Engines, tmp_path:
         problem = httpx.get(f"{process.url}/api/v1/symbols", timeout=DEADLINE_S)
         assert (problem.status_code, problem.headers["Content-Type"]) == (503, "application/problem+json")
         process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(4) == 0
+        assert process.process.wait(DEADLINE_S) == 0
