@@ -72,8 +72,8 @@ class Feed:
     def __init__(self, keys: Iterable[StreamKey], topics: Topics, buffer: Buffer, clock: Clock, bad: BadShare) -> None:
         self._buffer, self._clock, self._bad = buffer, clock, bad
         topic_of = _topic_of(topics)
-        self._outage_lane = buffer.add_lane(topics.feed_outage, "feed_outage", RANK_FEED)
-        self._dead_lane = buffer.add_lane(topics.dead_frame, "dead_frame", RANK_BAD_FRAME)
+        self._outage_lane = buffer.add_lane(topics.feed_outage, topics.feed_outage.name, RANK_FEED)
+        self._dead_lane = buffer.add_lane(topics.dead_frame, topics.dead_frame.name, RANK_BAD_FRAME)
         lanes: dict[Stream, Lane] = {}
         self._channels: dict[str, _Channel] = {}
         now_ms = clock.now_ms()
