@@ -10,9 +10,10 @@ import importlib
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 ROOMS = ("stack", "exchange_sim", "producer", "inserter", "aggregator", "flask_stream", "webapp")
 MODULES = (*(f"{room}.settings" for room in ROOMS), "runtime.topic_admin")
@@ -23,6 +24,8 @@ Read from the environment, then from `.env` in the working directory, then the d
 every `candlewire` command: what it is told, it hands on to the rooms.
 
 """
+
+_M = TypeVar("_M", bound=BaseSettings)
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,28 @@ def problems(module_name: str, values: Mapping[str, str], leave_out: Iterable[st
             if field.upper() not in ignored and values.get(field.upper())
         }
         try:
-            model.model_validate(given)
+            only_given(model).model_validate(given)
         except ValidationError as error:
             for detail in error.errors():
                 name = str(detail["loc"][0]).upper() if detail["loc"] else model.__name__
                 if name not in ignored:
                     found[name] = f"{detail['msg']} (got {detail['input']!r})"
     return found
+
+
+def only_given(model: type[_M]) -> type[_M]:
+    """The same model, blind to environment and `.env`: it judges what it is given."""
+
+    def sources(
+        cls: type[BaseSettings],
+        /,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: object,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+    return cast("type[_M]", type(model.__name__, (model,), {"settings_customise_sources": classmethod(sources)}))
 
 
 def table(found: Mapping[str, Variable]) -> str:

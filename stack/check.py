@@ -19,8 +19,6 @@ from stack.settings import StackSettings
 
 OUR_PREFIXES = ("STREAM_", "TAPE_", "SIM_", "EXCHANGE_", "CANDLEWIRE_")
 NEAR_MISS_RATIO = 0.8
-ROOMS_WITH_SETTINGS = ("exchange_sim", "producer", "inserter", "aggregator", "flask_stream", "webapp")
-SETTINGS_MODULES = ("stack.settings", "runtime.settings", *(f"{room}.settings" for room in ROOMS_WITH_SETTINGS))
 # Ours too, but read by tests and by docker-compose.yml, not by a room.
 OTHER_VARIABLES = (
     "CANDLEWIRE_FORBID_SKIPS",
@@ -32,6 +30,8 @@ OTHER_VARIABLES = (
 )
 # Well-known variables of other programs that look like ours.
 FOREIGN_VARIABLES = ("SOURCE_DATE_EPOCH",)
+
+_Model = settings_table.only_given(StackSettings)
 
 
 class SettingsError(Exception):
@@ -61,12 +61,12 @@ def check(environment: Mapping[str, str], env_file: Path = ROOT / ".env", own_po
 
     `own_ports` are ports that the caller knows to be its own and about to be free.
     """
-    known = settings_table.variables(_present(SETTINGS_MODULES))
+    known = settings_table.variables(settings_table.MODULES)
     from_file = _dotenv(env_file)
     problems = misspelt(environment, from_file, [*known, *OTHER_VARIABLES])
     values = from_file | {name: value for name, value in environment.items() if value}
-    for module in _present(SETTINGS_MODULES):
-        if module in ("stack.settings", "runtime.settings"):
+    for module in settings_table.MODULES:
+        if module == "stack.settings":
             continue
         found = settings_table.problems(module, values, leave_out=_own_names())
         problems += [f"{name}: {reason}" for name, reason in found.items() if f"{name}: {reason}" not in problems]
@@ -103,10 +103,6 @@ def _meant(name: str, names: list[str]) -> str:
     return f"; did you mean {nearest[0]}?" if nearest else ""
 
 
-def _present(modules: Iterable[str]) -> list[str]:
-    return [module for module in modules if ROOT.joinpath(*module.split(".")).with_suffix(".py").exists()]
-
-
 def _own_names() -> list[str]:
     return [name.upper() for name in StackSettings.model_fields]
 
@@ -119,14 +115,14 @@ def _read(environment: Mapping[str, str], env_file: Path, problems: list[str]) -
     values = _dotenv(env_file) | {name: value for name, value in environment.items() if value}
     given = {field: values[field.upper()] for field in StackSettings.model_fields if values.get(field.upper())}
     try:
-        settings = StackSettings.model_validate(given)
+        settings = _Model.model_validate(given)
     except ValidationError as error:
         for detail in error.errors():
             name = str(detail["loc"][0]).upper()
             problems.append(f"{name}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r})")
         # The rest is still looked at, so that one message names everything: with the default for what is wrong.
         wrong = {str(detail["loc"][0]) for detail in error.errors()}
-        rest = StackSettings.model_validate({name: value for name, value in given.items() if name not in wrong})
+        rest = _Model.model_validate({name: value for name, value in given.items() if name not in wrong})
         problems += [*_files(rest), *_together(rest), *_occupied(rest, set(), _ports_of(wrong))]
     if problems:
         raise SettingsError(problems)

@@ -67,9 +67,9 @@ Milliseconds = Annotated[int, Field(ge=1_000)]
 
 
 class StackSettings(BaseSettings):
-    """Read from the environment, then `.env` of the checkout, then the default. An empty value counts as none."""
+    """Given by stack/check.py from the environment, then `.env` of the checkout; an empty value counts as none."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     source: Literal["auto", "binance", "sim", "tape"] = Field(
         "auto", description="`auto` (the live exchange if it answers within 5 s, else `sim`), `binance`, `sim`, `tape`"
@@ -104,9 +104,3 @@ class StackSettings(BaseSettings):
     tape: Path | None = Field(None, description="file of recorded traffic for SOURCE=tape")
     tape_speed: Annotated[str, AfterValidator(_tape_speed)] = Field("1", description="factor, or `max`")
     sim_seed: int = Field(1, ge=0, lt=2**63, description="seed of the simulated market: the same seed, the same market")
-
-
-def given_variables(settings: StackSettings) -> dict[str, str]:
-    """The variables with their values as text; those that have none are left out."""
-    values = settings.model_dump()
-    return {name.upper(): str(value) for name, value in values.items() if value is not None}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -36,8 +37,7 @@ class AlreadyRunningError(Exception):
 
 def up(environment: Mapping[str, str], *, engines_only: bool = False) -> int:
     """Run the stack until a signal. Returns the exit code: 0 stopped, 1 it could not run, 2 settings."""
-    settings = check.read(environment)
-    layout = Layout(settings.data_dir)
+    layout = Layout(_data_dir(environment))
     if status.running_pid(layout) is not None:
         raise AlreadyRunningError(f"already running with DATA_DIR={layout.data_dir} (pid {status.running_pid(layout)})")
     if layout.run.exists() and leftovers.find(layout):
@@ -49,6 +49,15 @@ def up(environment: Mapping[str, str], *, engines_only: bool = False) -> int:
         _take(lock, layout)
         leftovers.clear(layout)
         return _Run(layout, checked, engines_only=engines_only).run()
+
+
+def _data_dir(environment: Mapping[str, str]) -> Path:
+    """DATA_DIR, needed before the ports can be judged. Raises SettingsError naming everything, misspelt names too."""
+    try:
+        return check.read(environment).data_dir
+    except check.SettingsError:
+        check.check(environment)
+        raise
 
 
 def _take(lock: TextIO, layout: Layout) -> None:

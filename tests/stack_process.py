@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 
@@ -58,7 +58,7 @@ class StackProcess:
         self._variables = {"PORT": str(free_port()), "STREAM_PORT": str(free_port()), **variables}
         self._process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> StackProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -72,11 +72,16 @@ class StackProcess:
         """What every command of this stack is run with."""
         return {**os.environ, **self._variables, "DATA_DIR": str(self.data_dir)}
 
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What the command is started through."""
+        return (*python_child(), "--die", "TERM", "--")
+
     def start(self) -> None:
         """Start and wait for READY. Raises TimeoutError with the output so far."""
         self._process = subprocess.Popen(
             # Bound to our own life: a killed test run leaves nothing behind.
-            [*python_child(), "--die", "TERM", "--", str(CANDLEWIRE), *self.arguments],
+            [*self.prefix, str(CANDLEWIRE), *self.arguments],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -114,6 +119,27 @@ class StackProcess:
             self._process.kill()
             raise
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to `candlewire up`."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill_up(self) -> None:
+        """kill -9 of `candlewire up` itself."""
+        self.send(signal.SIGKILL)
+        self.wait_ended(STOP_DEADLINE_S)
+
+    def wait_ended(self, deadline_s: float) -> int:
+        """Exit code of `candlewire up`. Raises TimeoutExpired."""
+        assert self._process is not None
+        return self._process.wait(deadline_s)
+
+    def json(self, *arguments: str) -> Any:
+        """What a command that must succeed prints, as JSON."""
+        done = self.command(*arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `candlewire ...` against this stack."""
         return subprocess.run(
@@ -130,6 +156,10 @@ class StackProcess:
         """`candlewire status --json`."""
         answer: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
         return answer
+
+    def ports(self) -> list[int]:
+        """Every port that was chosen for this stack."""
+        return list(json.loads((self.data_dir / "run" / "ports.json").read_text()).values())
 
     def room(self, name: str) -> dict[str, Any]:
         """The status entry of one room."""
