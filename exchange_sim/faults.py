@@ -102,8 +102,8 @@ class Faults:
             return fault
         return None
 
-    def transform(self, stream: str, payload: bytes) -> list[bytes]:
-        """What is really sent instead of this payload: none, one or several."""
+    def transform(self, stream: str, payload: bytes, dialect: str = "") -> list[bytes]:
+        """What is really sent instead of this payload: none, one or several. Dialects are kept apart."""
         if self.use("stall", stream):
             return []
         if b'"e":"kline"' in payload and b'"x":true' in payload and self.use("drop_kline", stream):
@@ -120,11 +120,11 @@ class Faults:
             payload = re.sub(rb'"q":"[^"]*"', b'"q":"987654.00000000"', payload)
         if self.use("duplicate", stream):
             return [payload, payload]
-        held = self._held.pop(stream, None)
+        held = self._held.pop(stream + dialect, None)
         if held is not None:
             return [payload, held]
         if self.use("reorder", stream):
-            self._held[stream] = payload
+            self._held[stream + dialect] = payload
             return []
         return [payload]
 

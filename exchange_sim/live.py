@@ -27,6 +27,7 @@ DAY_MS: Final = 86_400_000
 EVENT_DELAY_MAX_MS: Final = 43
 CATCH_UP_MAX_MS: Final = 120_000
 BOOK_UNUSED_MAX_MS: Final = 60_000
+SYMBOLS_BETWEEN_YIELDS: Final = 200
 PARTIAL_LEVELS: Final = (5, 10, 20)
 
 Build = Callable[[tuple[int, int]], bytes]
@@ -53,7 +54,7 @@ class LiveMarket:
                 self._done_ms = now // TICK_MS * TICK_MS
                 self._books.clear()
             while self._done_ms + TICK_MS <= self._clock.now_ms():
-                self._tick(self._done_ms, self._done_ms + TICK_MS)
+                await self._tick(self._done_ms, self._done_ms + TICK_MS)
                 self._done_ms += TICK_MS
                 await asyncio.sleep(0)
             await asyncio.sleep((self._done_ms + TICK_MS - self._clock.now_ms() + 1) / 1000)
@@ -76,7 +77,7 @@ class LiveMarket:
             if spec is not None:
                 self._market.keep_live(spec, self._clock.now_ms())
 
-    def _tick(self, from_ms: int, to_ms: int) -> None:
+    async def _tick(self, from_ms: int, to_ms: int) -> None:
         hub, symbols = self._hub, self._market.symbols
         fast: dict[str, SymbolSpec] = {}
         for kind in hub.active_kinds():
@@ -93,7 +94,7 @@ class LiveMarket:
         if to_ms % DEPTH_FAST_MS == 0:
             self._depth(to_ms)
         if to_ms % SECOND_MS == 0:
-            self._second(to_ms)
+            await self._second(to_ms)
 
     def _advance(self, name: str, spec: SymbolSpec, from_ms: int, to_ms: int) -> None:
         """Trades of one symbol in [from, to), its book after them, and its best bid and ask if they moved."""
@@ -138,7 +139,7 @@ class LiveMarket:
                 body = wire.partial_depth(book.update_id, (wire.levels(spec, bids), wire.levels(spec, asks)))
                 self._publish(stream, partial(_timeless, body))
 
-    def _second(self, end_ms: int) -> None:
+    async def _second(self, end_ms: int) -> None:
         """What happens once a second, for the second that ended at end_ms."""
         self._forget_unused(end_ms)
         market, hub = self._market, self._hub
@@ -146,13 +147,17 @@ class LiveMarket:
         for name in followed:
             if name in market.symbols:
                 market.keep_live(market.symbols[name], end_ms)
-        for name, stream in list(hub.symbols_of("kline_1s").items()):
+        for number, (name, stream) in enumerate(list(hub.symbols_of("kline_1s").items()), start=1):
+            if number % SYMBOLS_BETWEEN_YIELDS == 0:
+                await asyncio.sleep(0)
             spec = market.symbols.get(name)
             made = spec and bar(market, spec, (end_ms - SECOND_MS, end_ms), end_ms)
             if spec and made:
                 self._kline(stream, spec, "1s", made, closed=True)
         for interval in INTERVALS[1:]:
-            for name, stream in list(hub.symbols_of(f"kline_{interval}").items()):
+            for number, (name, stream) in enumerate(list(hub.symbols_of(f"kline_{interval}").items()), start=1):
+                if number % SYMBOLS_BETWEEN_YIELDS == 0:
+                    await asyncio.sleep(0)
                 if name in market.symbols:
                     self._longer_kline(stream, market.symbols[name], interval, end_ms)
         self._tickers_of_the_day(end_ms)

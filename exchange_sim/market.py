@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -21,8 +22,9 @@ from exchange_sim.trades import Bar, Int64s, Trades, summary
 
 Floats = NDArray[np.float64]
 
-HISTORY_CACHE_BYTES: Final = 12_000_000
+HISTORY_CACHE_BYTES: Final = 4_000_000
 SUMMARIES_MAX: Final = 30_000
+LATTICE_BASES_MAX: Final = 4_096
 LIVE_BLOCKS_PER_SYMBOL: Final = 2
 BYTES_PER_TRADE: Final = 18
 DAY_MS: Final = 86_400_000
@@ -34,6 +36,8 @@ _SIGMA_PER_DAY: Final = 0.018
 _FAST_UP_TO_S: Final = 1_024
 _CALMING_PERIOD_S: Final = 1_777
 _CALM: Final = 0.9
+_PERIODS_S: Final = (*_OCTAVE_PERIODS_S, _CALMING_PERIOD_S)
+_OCTAVE_SIZES: Final = _SIGMA_PER_DAY * (np.array(_OCTAVE_PERIODS_S) / 86_400) ** 0.5
 _GRID_ABOVE_AGGREGATES: Final = 4_096
 _MAX_LOTS: Final = 9_000_000_000
 
@@ -223,38 +227,49 @@ def _middle_ticks(seed: int, spec: SymbolSpec, start_s: int, offset_ms: Int64s) 
 
 def _log_price(seed: int, spec: SymbolSpec, start_s: int, after_s: Floats) -> Floats:
     """Logarithm of the price relative to the symbol's anchor, `after_s` seconds after start_s."""
-    slow = np.zeros(len(after_s))
-    fast = np.zeros(len(after_s))
-    for period_s in _OCTAVE_PERIODS_S:
-        size = _SIGMA_PER_DAY * (period_s / 86_400) ** 0.5
-        octave = size * _lattice((seed, spec.key, period_s), period_s, start_s, after_s)
-        if period_s <= _FAST_UP_TO_S:
-            fast += octave
-        else:
-            slow += octave
-    calm = _lattice((seed, spec.key, "calm"), _CALMING_PERIOD_S, start_s, after_s)
-    return np.asarray(slow + fast * np.exp(_CALM * calm - 0.3))
+    bases = _lattice_bases(seed, spec.key)
+    if len(after_s) > _GRID_ABOVE_AGGREGATES:
+        lattice = np.stack([_dense_lattice(b, p, start_s, after_s) for b, p in zip(bases, _PERIODS_S, strict=True)])
+    else:
+        lattice = _sparse_lattices(bases, start_s, after_s)
+    sized = lattice[:-1] * _OCTAVE_SIZES[:, None]
+    fast = _OCTAVE_PERIODS_S.index(_FAST_UP_TO_S) + 1
+    return np.asarray(sized[fast:].sum(axis=0) + sized[:fast].sum(axis=0) * np.exp(_CALM * lattice[-1] - 0.3))
 
 
-def _lattice(salt: tuple[object, ...], period_s: int, start_s: int, after_s: Floats) -> Floats:
-    """Noise of about unit variance, linear between independent values at multiples of the period."""
-    base = stable_hash(*salt)
+@lru_cache(maxsize=LATTICE_BASES_MAX)
+def _lattice_bases(seed: int, key: int) -> tuple[int, ...]:
+    """What each lattice of a symbol is hashed with, in the order of _PERIODS_S."""
+    return tuple(stable_hash(seed, key, period_s) for period_s in _PERIODS_S)
+
+
+def _dense_lattice(base: int, period_s: int, start_s: int, after_s: Floats) -> Floats:
+    """Noise of unit variance, linear between independent values at multiples of the period; many points."""
     first, rest = divmod(start_s + base % period_s, period_s)
     position = (after_s + rest) / period_s
     cell = position.astype(np.int64)
     part = position - cell
-    count = int(cell.max(initial=0)) + 2
-    if count > 2 * len(cell):  # far fewer points than lattice nodes: hash only the nodes around the points
-        return np.asarray(_noise(base, first + cell) * (1 - part) + _noise(base, first + cell + 1) * part)
-    nodes = _noise(base, first + np.arange(count, dtype=np.int64))
+    nodes = _noise(np.uint64(base), first + np.arange(int(cell.max(initial=0)) + 2, dtype=np.int64))
     return np.asarray(nodes[cell] * (1 - part) + nodes[cell + 1] * part)
 
 
-def _noise(base: int, positions: Int64s) -> Floats:
+def _sparse_lattices(bases: tuple[int, ...], start_s: int, after_s: Floats) -> Floats:
+    """All lattices at once (one row each), hashing only the nodes around the points."""
+    firsts, rests = zip(*(divmod(start_s + b % p, p) for b, p in zip(bases, _PERIODS_S, strict=True)), strict=True)
+    periods = np.array(_PERIODS_S, dtype=np.float64)[:, None]
+    position = (after_s[None, :] + np.array(rests, dtype=np.float64)[:, None]) / periods
+    cell = position.astype(np.int64)
+    part = position - cell
+    nodes = cell + np.array(firsts, dtype=np.int64)[:, None]
+    salt = np.array(bases, dtype=np.uint64)[:, None]
+    return np.asarray(_noise(salt, nodes) * (1 - part) + _noise(salt, nodes + 1) * part)
+
+
+def _noise(base: np.uint64 | NDArray[np.uint64], positions: Int64s) -> Floats:
     """Uniform in +-sqrt(3) (unit variance), a hash of each lattice position (splitmix64)."""
     with np.errstate(over="ignore"):
-        z = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(base)
+        z = positions.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + base
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
-    return ((z >> np.uint64(11)).astype(np.float64) / 2**52 - 1) * 3**0.5
+    return np.asarray(((z >> np.uint64(11)).astype(np.float64) / 2**52 - 1) * 3**0.5)

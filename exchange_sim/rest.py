@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final, NamedTuple
+
+import msgspec
 
 from exchange_sim import exchange_info, wire
 from exchange_sim.klines import bar, bars, next_open, open_of, opens_between
@@ -177,4 +178,4 @@ def _until(runs: Iterator[Trades], end_ms: int) -> Iterator[Trades]:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return msgspec.json.encode(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 from exchange_sim import wire
 from exchange_sim.live import LiveMarket
@@ -19,6 +20,7 @@ class SimulatedSource:
 
     def __init__(self, market: SeededMarket, live: LiveMarket, clock: Clock) -> None:
         self._market, self._live, self._clock = market, live, clock
+        self._warmer = ThreadPoolExecutor(1, thread_name_prefix="warm")
 
     @property
     def trade_log(self) -> TradeLog:
@@ -42,7 +44,7 @@ class SimulatedSource:
     async def followed(self, streams: list[str]) -> None:
         """Compute the blocks these streams need before they begin, outside the loop."""
         names = {parts[0] for parts in map(split_stream, streams) if parts is not None}
-        await asyncio.get_running_loop().run_in_executor(None, self._live.warm, names)
+        await asyncio.get_running_loop().run_in_executor(self._warmer, self._live.warm, names)
 
     def status(self) -> dict[str, object]:
         """For /sim/status."""

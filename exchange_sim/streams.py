@@ -118,7 +118,7 @@ class Hub:
             if frames is None:
                 payloads = [build(listener.unit)]
                 if self._faults.active:
-                    payloads = self._faults.transform(name, payloads[0])
+                    payloads = self._faults.transform(name, payloads[0], f"{key}")
                 frames = encoded[key] = [encode_text(self._wrap(name, p, key[0])) for p in payloads]
             for frame in frames:
                 listener.push(frame)
