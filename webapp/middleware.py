@@ -71,6 +71,7 @@ class ApiErrors:
         response = self._get_response(request)
         is_html = response.get("Content-Type", "").startswith("text/html")
         if request.path.startswith("/api/") and response.status_code >= 400 and is_html:
+            # Unknown paths and refused methods and hosts, which the framework answers with a page.
             return api_error(request, response.status_code, "")
         return response
 
@@ -94,4 +95,6 @@ def api_error(request: HttpRequest, status: int, detail: str) -> HttpResponse:
 
     if request.path.startswith("/api/v3"):
         return for_status(status, detail)
+    if status == 404:
+        detail = "no such resource; /api/docs/ lists what there is"
     return problem(status, detail, request.path)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
-from django.urls import path, re_path
+from django.urls import path
 
 from webapp.api.native import views
-from webapp.api.native.problems import problem
-
-
-def _unknown(request: HttpRequest) -> HttpResponse:
-    return problem(404, "no such resource; /api/docs/ lists what there is", request.path)
-
 
 urlpatterns = [
     path("klines", views.KlinesView.as_view()),
@@ -21,5 +14,4 @@ urlpatterns = [
     path("completeness", views.CompletenessView.as_view()),
     path("checkpoints", views.CheckpointsView.as_view()),
     path("status", views.StatusView.as_view()),
-    re_path(r"", _unknown),
 ]
