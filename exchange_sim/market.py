@@ -26,6 +26,7 @@ HISTORY_CACHE_BYTES: Final = 4_000_000
 SUMMARIES_MAX: Final = 30_000
 LATTICE_BASES_MAX: Final = 4_096
 LIVE_BLOCKS_PER_SYMBOL: Final = 2
+LIVE_BLOCKS_IDLE_MAX_S: Final = 30
 BYTES_PER_TRADE: Final = 18
 DAY_MS: Final = 86_400_000
 
@@ -55,6 +56,7 @@ class SeededMarket:
         self._history_bytes = 0
         self._summaries: OrderedDict[tuple[str, int], Bar] = OrderedDict()
         self._live: dict[str, dict[int, Trades]] = {}
+        self._idle_s: dict[str, int] = {}
 
     @property
     def symbols(self) -> dict[str, SymbolSpec]:
@@ -133,9 +135,16 @@ class SeededMarket:
             self._live[spec.name] = fresh
 
     def keep_only_live(self, names: set[str]) -> None:
-        """Let go of the blocks held for symbols that nobody follows any more."""
-        for name in [name for name in self._live if name not in names]:
-            del self._live[name]
+        """Called once a second: let go of the blocks of symbols that nobody has followed for a while.
+
+        Not at once, because what was just computed for a new subscriber is not followed yet.
+        """
+        for name in list(self._live):
+            idle_s = 0 if name in names else self._idle_s.get(name, 0) + 1
+            self._idle_s[name] = idle_s
+            if idle_s > LIVE_BLOCKS_IDLE_MAX_S:
+                self._live.pop(name, None)
+                self._idle_s.pop(name, None)
 
     def block(self, spec: SymbolSpec, index: int) -> Trades:
         """Block number `index` of the symbol, from a cache or made anew."""
