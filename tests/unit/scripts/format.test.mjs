@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  changePercent, compact, countdown, decimalsOf, figure, fixed, fromScaled, group, percent, plain, toScaled,
+  changePercent, changeWords, compact, countdown, decimalsOf, figure, fixed, fromScaled, group, percent, plain, toScaled,
 } from "../../../webapp/pages/static/js/format.js";
 import { seeded } from "./random.mjs";
 
@@ -38,6 +38,7 @@ test("changes carry a sign, and none when they round to zero", () => {
   assert.equal(spaced(percent(-0.5)), "−0.50 %");
   assert.equal(spaced(percent(-0.001)), "0.00 %");
   assert.equal(percent(null), "–");
+  assert.deepEqual([1, -1, -0.001, null].map((change) => spaced(changeWords(change))), ["▲ +1.00 %", "▼ −1.00 %", "0.00 %", "–"]);
   assert.equal(changePercent("0", "1"), null);
   assert.equal(changePercent("50", "51"), 2);
 });

@@ -90,6 +90,12 @@ export function arrow(change) {
   return change > 0 ? "▲" : change < 0 ? "▼" : "";
 }
 
+/** "▲ +1.84 %": arrow, sign and figure; no arrow on what rounds to zero. */
+export function changeWords(change) {
+  const words = percent(change);
+  return /[1-9]/.test(words) ? `${arrow(change)} ${words}` : words;
+}
+
 /** "up", "down" or "flat", the value of data-direction. */
 export function direction(change) {
   return change > 0 ? "up" : change < 0 ? "down" : "flat";

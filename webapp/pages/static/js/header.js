@@ -1,7 +1,7 @@
 // The header: last price with its direction, the day's figures, the document's title.
 
 import { byId, setData, setText } from "./dom.js";
-import { arrow, changePercent, compact, direction, figure, percent } from "./format.js";
+import { changePercent, changeWords, compact, direction, figure } from "./format.js";
 
 export class Header {
   configure({ symbol, base, quote, priceDecimals }) {
@@ -27,7 +27,7 @@ export class Header {
 
   showDay(ticker) {
     const change = changePercent(ticker.open, ticker.close);
-    setText(byId("day-change"), `${arrow(change)} ${percent(change)}`);
+    setText(byId("day-change"), changeWords(change));
     setData(byId("day-change"), "direction", direction(change));
     setText(byId("day-high"), figure(ticker.high, this.priceDecimals));
     setText(byId("day-low"), figure(ticker.low, this.priceDecimals));

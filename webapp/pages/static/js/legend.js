@@ -1,9 +1,11 @@
 // What the crosshair stands on (or the newest bar): O H L C V and the change; and the ledger's words for the same bar.
 
 import { byId, make, setData, setText } from "./dom.js";
-import { arrow, changePercent, compact, direction, figure, percent } from "./format.js";
+import { changePercent, changeWords, compact, direction, figure } from "./format.js";
 import { barWords, completeSince, gapWords, gapsIn } from "./ledger.js";
 
+const SECOND_MS = 1_000;
+const MINUTE_MS = 60_000;
 const PARTS = ["O", "H", "L", "C", "Vol", ""];
 
 export class Legend {
@@ -21,7 +23,7 @@ export class Legend {
     const change = changePercent(bar.open, bar.close);
     const texts = [
       figure(bar.open, decimals), figure(bar.high, decimals), figure(bar.low, decimals), figure(bar.close, decimals),
-      compact(bar.base_volume), `${arrow(change)} ${percent(change)}`,
+      compact(bar.base_volume), changeWords(change),
     ];
     this.values.forEach((value, index) => setText(value, texts[index]));
     setData(this.values[5], "direction", direction(change));
@@ -36,7 +38,18 @@ export function showLedger({ series, gaps, stepMs, hovered, formats, now }) {
   const touching = hovered === null ? [] : gapsIn(gaps, hovered, hovered + stepMs);
   if (hovered === null) bar = lastClosed(series);
   setText(byId("ledger-words"), touching.length ? gapWords(touching.at(-1), formats) : "");
-  setText(byId("ledger-count"), series.size ? barWords(bar, touching) : "–");
+  const words = stepMs === SECOND_MS ? minuteWords(series, bar?.open_time_ms ?? hovered) : barWords(bar, touching);
+  setText(byId("ledger-count"), series.size ? words : "–");
+}
+
+/** Of single seconds, how many of their minute are stored: the minute before where this one still runs. */
+function minuteWords(series, time) {
+  if (time === null) return "–";
+  let minute = time - (time % MINUTE_MS);
+  if (minute + MINUTE_MS > series.last && minute - MINUTE_MS >= series.first) minute -= MINUTE_MS;
+  let stored = 0;
+  for (let second = minute; second < minute + MINUTE_MS; second += SECOND_MS) if (series.at(second)) stored += 1;
+  return `${stored} / 60 s`;
 }
 
 function lastClosed(series) {

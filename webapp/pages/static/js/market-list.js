@@ -2,7 +2,7 @@
 
 import { badgeState } from "./badge.js";
 import { byId, make, setData, setText } from "./dom.js";
-import { arrow, compact, decimalsOf, direction, figure, percent } from "./format.js";
+import { changeWords, compact, decimalsOf, direction, figure } from "./format.js";
 import { frame } from "./frame.js";
 import { LiveClient } from "./live.js";
 import { Markets, SORTS, rankMarkets } from "./markets.js";
@@ -88,7 +88,7 @@ function paintRow(row, index) {
   setText(link.children[0], row.base ?? row.symbol);
   setText(link.children[1], row.quote ? ` / ${row.quote}` : "");
   setText(last, figure(row.last, decimals));
-  setText(change, Number.isFinite(row.change) ? `${arrow(row.change)} ${percent(row.change)}` : "–");
+  setText(change, changeWords(row.change ?? null));
   setData(change, "direction", direction(row.change ?? 0));
   setText(high, figure(row.high, decimals));
   setText(low, figure(row.low, decimals));

@@ -1,7 +1,7 @@
 // The symbol menu: search, favourites, sort, keyboard. The same list fills the dialog and the phone's tab.
 
 import { make, setData, setText } from "./dom.js";
-import { arrow, decimalsOf, direction, figure, percent } from "./format.js";
+import { changeWords, decimalsOf, direction, figure } from "./format.js";
 import { SORTS, rankMarkets } from "./markets.js";
 import { frame } from "./frame.js";
 import { preferences } from "./preferences.js";
@@ -103,7 +103,7 @@ export class SymbolList {
     setText(name.children[0], row.base ?? row.symbol);
     setText(name.children[1], row.quote ? ` / ${row.quote}` : "");
     setText(last, figure(row.last, decimalsOf(row.tick)));
-    setText(change, !Number.isFinite(row.change) ? "–" : `${arrow(row.change)} ${percent(row.change)}`);
+    setText(change, changeWords(row.change ?? null));
     setData(change, "direction", direction(row.change ?? 0));
   }
 
