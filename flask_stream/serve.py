@@ -6,8 +6,12 @@ More replicas are more processes on other ports or machines: each reads every pa
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import socket
+import struct
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -23,11 +27,39 @@ from runtime.clock import SystemClock
 from runtime.health import Health
 from runtime.lifecycle import Stop
 
-HANDSHAKE_THREADS = 4
+log = logs.get_logger(__name__)
+
+#: A thread waits at most HANDSHAKE_READ_S for the next bytes of a request; gunicorn itself would wait for ever.
+HANDSHAKE_THREADS = 32
+HANDSHAKE_READ_S = 2
 HANDSHAKE_BACKLOG = 2048
 #: Seconds that an answered HTTP connection is kept; a stop waits for these, too.
 KEEP_ALIVE_S = 1
 GRACEFUL_S = 1
+
+
+class _Listener(Protocol):
+    sock: socket.socket
+
+
+class _Arbiter(Protocol):
+    LISTENERS: list[_Listener]
+
+
+def bound_handshakes(arbiter: _Arbiter) -> None:
+    """No thread for who sends nothing, and none for long for who sends half a request.
+
+    Accepted sockets inherit both options (Linux). A read that takes too long ends in BlockingIOError, whose
+    traceback says nothing that an operator could use.
+    """
+    for listener in arbiter.LISTENERS:
+        listener.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, HANDSHAKE_READ_S)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", HANDSHAKE_READ_S, 0))
+    logging.getLogger("gunicorn.error").addFilter(_is_no_timeout)
+
+
+def _is_no_timeout(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
 
 
 class RelayThread:
@@ -50,7 +82,12 @@ class RelayThread:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        try:
+            asyncio.run(self._main())
+        except Exception:
+            # A relay that reads nothing is of no use: end it, a new one starts.
+            log.exception("reader_failed")
+            os._exit(1)
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), Stop()
@@ -78,6 +115,7 @@ class RelayServer(BaseApplication):
             "graceful_timeout": GRACEFUL_S,
             "loglevel": "warning",
             "proc_name": "flask_stream",
+            "when_ready": bound_handshakes,
             "worker_exit": self._on_worker_exit,
         }
         for name, value in options.items():

@@ -175,6 +175,17 @@ async def test_a_flood_is_1008(relay: RelayProcess) -> None:
         assert await closed_with(connection) == 1008
 
 
+async def test_half_handshakes_keep_nobody_out(relay: RelayProcess) -> None:
+    halves = [socket.create_connection(("127.0.0.1", relay.port)) for _ in range(80)]
+    for half in halves[:60]:
+        half.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n")
+    async with live(relay) as viewer:
+        await viewer.connection.send('{"op":"ping","id":1}')
+        assert (await viewer.next())["op"] == "pong"
+    for half in halves:
+        half.close()
+
+
 async def test_ping_and_close_are_answered(relay: RelayProcess) -> None:
     async with connect(relay.url()) as connection:
         await asyncio.wait_for(await connection.ping(b"payload"), DEADLINE_S)
