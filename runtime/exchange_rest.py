@@ -22,6 +22,8 @@ from runtime.errors import Retryable
 from runtime.logs import get_logger
 
 TIMEOUT_S: Final = 10.0
+#: The day's figures of every symbol are a large answer, and a cold one for the simulated exchange.
+ALL_TICKERS_TIMEOUT_S: Final = 60.0
 MAX_KLINE_ROWS: Final = 1000
 WEIGHTS: Final = {"klines": 2, "exchangeInfo": 20, "time": 1, "ping": 1, "ticker/24hr": 80, "depth": 250}
 DEFAULT_RETRY_AFTER_S: Final = 30
@@ -113,7 +115,8 @@ class ExchangeRest:
         for _ in self._base_urls:
             base_url = self._base_urls[self._host]
             try:
-                response = self._client.get(f"{base_url}/api/v3/{endpoint}", params=query)
+                timeout_s = ALL_TICKERS_TIMEOUT_S if endpoint == "ticker/24hr" else TIMEOUT_S
+                response = self._client.get(f"{base_url}/api/v3/{endpoint}", params=query, timeout=timeout_s)
             except httpx.HTTPError as error:
                 errors.append(f"{base_url}: {error!r}")
             else:
