@@ -8,6 +8,7 @@ again meanwhile. A kill between sending and removing sends again; nothing is eve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from runtime.logs import get_logger
 
 PIECE_CANDLES = 5_000
 SEND_TIMEOUT_S = 3.0
+CLOSE_TIMEOUT_S = 1.0
 
 log = get_logger(__name__)
 
@@ -47,6 +49,16 @@ class Publisher:
             future.result()
         except (KafkaError, OSError, TimeoutError) as error:
             raise BrokerAway(f"{type(error).__name__} {error}".strip()) from error
+
+    def close(self) -> None:
+        """Stop the producer; what it could not send is still in the outbox."""
+        with contextlib.suppress(KafkaError, TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(CLOSE_TIMEOUT_S)
+
+    async def _stop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
 
     async def _send(self, candles: Sequence[Candle]) -> None:
         try:

@@ -30,12 +30,17 @@ log = get_logger(__name__)
 def run_worker(settings: AggregatorSettings, health: Health) -> int:
     """One process with THREADS threads; waits for its broker as long as it takes."""
     _prepare(settings)
-    Work(settings, health, SystemClock()).install()
+    work = Work(settings, health, SystemClock())
+    work.install()
 
     @signals.worker_ready.connect(weak=False)
     def ready(**_: Any) -> None:
         health.set_ready()
         log.info("worker_ready")
+
+    @signals.worker_shutdown.connect(weak=False)
+    def stopped(**_: Any) -> None:
+        work.close()
 
     @signals.worker_shutting_down.connect(weak=False)
     def stopping(**_: Any) -> None:

@@ -61,6 +61,10 @@ class Work:
         """Make this the set that the tasks of the process use."""
         _current[:] = [self]
 
+    def close(self) -> None:
+        """Before the process ends."""
+        self._publisher.close()
+
     def roll_up(self) -> None:
         """All dirty minutes, then the changed candles to Kafka."""
         self._step("database", self._roll_up)

@@ -318,7 +318,9 @@ def test_changed_candles_are_published_once_and_kept_while_the_broker_is_away(da
 def test_candle_goes_to_the_real_broker(database: Connection[TupleRow], engines: Engines) -> None:
     insert(database, seconds_of("BTCUSDT", START_MS, 60))
     roll_up(database)
-    assert publish(database, Publisher(engines.kafka_bootstrap_servers)) == len(STORED_INTERVALS)
+    publisher = Publisher(engines.kafka_bootstrap_servers)
+    assert publish(database, publisher) == len(STORED_INTERVALS)
+    publisher.close()
     assert database.execute("select count(*) from candle_outbox").fetchall() == [(0,)]
 
 
