@@ -9,6 +9,11 @@ STAMPS := $(VENV)/.stamps
 NPM_FLAGS := --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 ROOMS := market runtime exchange_sim producer inserter aggregator flask_stream webapp stack
 
+# Nothing is written outside the checkout, the installers' caches included.
+export UV_CACHE_DIR := $(CURDIR)/.cache/uv
+export PIP_NO_CACHE_DIR := 1
+export npm_config_cache := $(CURDIR)/.cache/npm
+
 .PHONY: run setup setup-dev test bench chaos lint lock
 .DEFAULT_GOAL := run
 

@@ -33,6 +33,12 @@ class RoomStatus:
     log: str
     reason: str = ""
 
+    @property
+    def waits_for_exchange(self) -> bool:
+        """True when nothing but the exchange keeps it from being ready: it will go on by itself."""
+        reasons = [part for part in self.reason.split("; ") if part != "starting"]
+        return not self.ready and bool(reasons) and all("exchange" in part for part in reasons)
+
     def as_json(self) -> dict[str, object]:
         """The shape of contract.md."""
         return {

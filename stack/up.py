@@ -81,6 +81,7 @@ class _Run:
         self._stopping = False
         self._told_ready: set[str] = set()
         self._told_reason: dict[str, str] = {}
+        self._starts: dict[str, int] = {}
         self._all_ready = False
         self._topics: subprocess.Popen[bytes] | None = None
         self._topics_applied = False
@@ -147,13 +148,17 @@ class _Run:
             if not self._all_ready:
                 found = [status.room_status(self._layout, room, plan.ports) for room in rooms_told]
                 self._tell(found, now_s - began_s)
-                if self._topics_applied and all(room.ready for room in found):
+                waiting = [room.name for room in found if plan.source.name == "binance" and room.waits_for_exchange]
+                if self._topics_applied and all(room.ready or room.name in waiting for room in found):
                     self._all_ready = True
                     self._tell_ready(plan, now_s - began_s)
+                    if waiting:
+                        self._say(f"waiting for the exchange: {', '.join(waiting)}")
             if now_s - revived_s >= REVIVE_EVERY_S:
                 revived_s = now_s
                 for name in supervisor.revive():
                     self._say(f"{name}: ends again and again, trying on; see {self._layout.log(name)}")
+            self._tell_restarts(programs)
             if cron is not None and self._all_ready:
                 cron.run_due()
             sleep_s(TICK_READY_S if self._all_ready else TICK_STARTING_S)
@@ -187,6 +192,13 @@ class _Run:
             elif not room.ready and since_s > EXPLAIN_AFTER_S and self._told_reason.get(room.name) != room.reason:
                 self._told_reason[room.name] = room.reason
                 self._say(f"{room.name}: not ready: {room.reason}")
+
+    def _tell_restarts(self, programs: list[Program]) -> None:
+        for program in programs:
+            starts = len(status.starts_of(self._layout, program.name))
+            if starts > self._starts.get(program.name, 1):
+                self._say(f"{program.name}: ended, started again (restart {starts - 1})")
+            self._starts[program.name] = starts
 
     def _tell_ready(self, plan: RunPlan, since_s: float) -> None:
         self._say(f"READY ({since_s:.1f} s)")
