@@ -1,6 +1,7 @@
 """`python -m runtime.probe`: is this machine's room ready? For health checks of containers.
 
-Asks /readyz on HEALTH_PORT of this machine; prints the answer. Exit code 0 = ready, 1 = not ready or no answer, 2 = usage.
+Asks /readyz on HEALTH_PORT of this machine; prints the answer. Exit code 0 = ready, 1 = not ready or no answer,
+2 = usage.
 """
 
 from __future__ import annotations

@@ -111,14 +111,15 @@ def one_clock(root: Path) -> list[str]:
     for path, tree, _ in modules(root):
         if path == CLOCK_FILE:
             continue
+        imported = {name for _, name in _imports(tree)}
         for node in ast.walk(tree):
-            reason = _asks_the_machine(node)
+            reason = _asks_the_machine(node, imported)
             if reason:
                 found.append(f"{path}:{getattr(node, 'lineno', 1)}: {reason} belongs into {CLOCK_FILE}")
     return found
 
 
-def _asks_the_machine(node: ast.AST) -> str:
+def _asks_the_machine(node: ast.AST, imported: set[str]) -> str:
     """What the node asks of the machine's clock or dice; empty for everything else.
 
     `random.Random` as a type is allowed, making one is not.
@@ -136,7 +137,7 @@ def _asks_the_machine(node: ast.AST) -> str:
     owner, name = _dotted(node.func.value), node.func.attr
     wrong = (
         (owner == "time" and name in CLOCK_CALLS)
-        or owner == "random"
+        or (owner == "random" and "random" in imported)
         or (owner.split(".")[-1] in ("datetime", "date") and name in DATETIME_CALLS)
         or (owner.endswith("timezone") and name == "now")
     )
@@ -191,21 +192,23 @@ def _is_overload(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) ->
 def topics_declared_once(root: Path) -> list[str]:
     """Topic names stand in `kafka/topics.toml`; code says `topics.kline_1s.name`.
 
-    Some names are also names of streams or tables, so a bare literal is judged by where it stands: never as the
-    topic of a broker call. Names that are nothing but topics may not stand anywhere as a literal.
+    Some names are also names of streams, tables or fields of `Topics`, so a literal is judged by where it stands: it is
+    never the topic of a broker call, and never what a record's topic is compared with.
     """
-    declared = tomllib.loads((root / "kafka" / "topics.toml").read_text("utf-8"))
-    names = {key for key, table in declared.items() if isinstance(table, dict)}
-    only_topics = {name for name in names if name in ("dead_frame", "book_ticker", "mini_ticker")}
+    names = set(tomllib.loads((root / "kafka" / "topics.toml").read_text("utf-8")))
     found = []
     for path, tree, _ in modules(root, (*PACKAGES, "bench")):
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and node.value in only_topics:
-                found.append(f"{path}:{node.lineno}: topic name {node.value!r} as a literal")
-            if isinstance(node, ast.Call) and _dotted(node.func).split(".")[-1] in TOPIC_CALLS and node.args:
-                first = node.args[0]
-                if isinstance(first, ast.Constant) and first.value in names:
-                    found.append(f"{path}:{node.lineno}: broker call with the literal {first.value!r}")
+            literals: list[ast.expr] = []
+            if isinstance(node, ast.Call) and _dotted(node.func).split(".")[-1] in TOPIC_CALLS:
+                literals = node.args[:1]
+            elif isinstance(node, ast.Compare) and _dotted(node.left).endswith(".topic"):
+                literals = node.comparators
+            found += [
+                f"{path}:{node.lineno}: the topic {literal.value!r} as a literal"
+                for literal in literals
+                if isinstance(literal, ast.Constant) and literal.value in names
+            ]
     return found
 
 

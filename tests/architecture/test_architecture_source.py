@@ -42,7 +42,7 @@ PLANTED = [
     ("docstrings", "producer/feed.py", CLEAN + 'class Feed:\n    """A feed."""\n    def run(self): ...\n'),
     ("topics_declared_once", "producer/publish.py", CLEAN + 'TopicPartition("kline_1s", 0)\n'),
     ("topics_declared_once", "producer/publish.py", CLEAN + 'await producer.send("kline_1s", b"")\n'),
-    ("topics_declared_once", "producer/publish.py", CLEAN + 'NAME = "dead_frame"\n'),
+    ("topics_declared_once", "producer/publish.py", CLEAN + 'if record.topic == "dead_frame":\n    pass\n'),
     ("no_excuses", "producer/feed.py", CLEAN + "# TODO later\n"),
     ("no_excuses", "producer/feed.py", CLEAN + "x = 1  # noqa\n"),
 ]
