@@ -4,6 +4,8 @@ import { PAGE_BARS, fetchBars, klinesUrl, pause } from "./history.js";
 import { BarSeries, INTERVAL_MS, MAX_BARS } from "./join.js";
 
 const MAX_HOLE_TRIES = 4;
+/** Bars that may come in while a page is asked for. */
+const PAGE_MARGIN_BARS = 100;
 const HOLE_DELAY_MS = 900;
 
 export class BarFeed {
@@ -33,9 +35,9 @@ export class BarFeed {
   async reload() {
     try {
       const url = klinesUrl(this.klinesPath, this.symbol, this.interval);
-      const bars = await fetchBars(url, this.stopped.signal, (attempt) => this.listener.retrying(attempt));
+      const { bars, more } = await fetchBars(url, this.stopped.signal, (attempt) => this.listener.retrying(attempt));
       if (this.stopped.signal.aborted) return;
-      if (!this.series.joined && bars.length < PAGE_BARS) this.reachedStart = true;
+      if (!this.series.joined) this.reachedStart = !more;
       this.#apply(this.series.addHistory(bars), null, null);
     } catch (error) {
       if (!this.stopped.signal.aborted) this.listener.failed(error);
@@ -49,10 +51,10 @@ export class BarFeed {
     this.loadingOlder = true;
     try {
       const url = klinesUrl(this.klinesPath, this.symbol, this.interval, this.series.first);
-      const bars = await fetchBars(url, this.stopped.signal);
+      const { bars, more } = await fetchBars(url, this.stopped.signal);
       const older = bars.filter((bar) => bar.open_time_ms < this.series.first);
-      if (!older.length) this.reachedStart = true;
-      else this.#apply(this.series.addHistory(older), null, null);
+      this.reachedStart = !more || !older.length;
+      if (older.length) this.#apply(this.series.addHistory(older), null, null);
     } catch (error) {
       if (!this.stopped.signal.aborted) await pause(3_000, this.stopped.signal);
     } finally {
@@ -80,6 +82,9 @@ export class BarFeed {
     this.holeTries += 1;
     await pause(HOLE_DELAY_MS * this.holeTries, this.stopped.signal);
     this.mending = false;
-    if (!this.stopped.signal.aborted) await this.reload();
+    if (this.stopped.signal.aborted) return;
+    // Longer than a page (a laptop slept): begin anew rather than leave a hole in the middle.
+    if ((hole.to - hole.from) / this.stepMs > PAGE_BARS - PAGE_MARGIN_BARS) this.series = new BarSeries(this.stepMs);
+    await this.reload();
   }
 }

@@ -74,6 +74,7 @@ export class BookPanel {
   clear() {
     this.held = { asks: new Map(), bids: new Map() };
     this.book = null;
+    byId("book-empty").hidden = true;
     this.paint();
   }
 
@@ -87,13 +88,18 @@ export class BookPanel {
   }
 
   paint() {
-    byId("book-empty").hidden = this.book !== null || !this.units || !this.waited;
+    if (this.book) byId("book-empty").hidden = true;
     if (!this.units) return;
     const view = this.book ? ladder(this.book, this.count, this.units) : { asks: [], bids: [], spread: null };
     for (const side of ["asks", "bids"]) this.#paintSide(side, view[side]);
     const words = view.spread === null ? "spread –"
       : `spread ${fromScaled(view.spread, this.units.tick)} · ${basisPoints(view.bps)} bps`;
     setText(byId("book-spread"), words);
+  }
+
+  /** Words where no book has come. */
+  showEmpty() {
+    byId("book-empty").hidden = Boolean(this.book);
   }
 
   #paintSide(side, levels) {

@@ -42,6 +42,8 @@ export class PriceChart {
     this.chart.subscribeCrosshairMove((event) => {
       hooks.onHover(event.point === undefined || event.time === undefined ? null : event.time * 1000);
     });
+    element.addEventListener("pointermove", (event) => this.#hoverStrip(event));
+    element.addEventListener("pointerleave", () => hooks.onHover(null));
     this.chart.timeScale().subscribeVisibleLogicalRangeChange((range) => { if (range) hooks.onRange(range); });
   }
 
@@ -165,6 +167,14 @@ export class PriceChart {
     if (!range || !this.points) return [];
     const from = Math.max(0, Math.ceil(range.from));
     return this.points.slice(from, Math.max(0, Math.floor(range.to) + 1)).map(({ time }) => this.series.at(time)).filter(Boolean);
+  }
+
+  /** The library reports no pointer over its time axis, where the ledger strip is. */
+  #hoverStrip(event) {
+    const box = this.element.getBoundingClientRect();
+    if (event.clientY < box.bottom - AXIS_HEIGHT_PX - STRIP_HEIGHT || !this.points?.length) return;
+    const index = this.chart.timeScale().coordinateToLogical(event.clientX - box.left);
+    this.hooks.onHover(this.points[index]?.time ?? null);
   }
 
   #volumePoint(time, bar) {

@@ -2,6 +2,8 @@
 
 /** Bars of one page; the most the API gives. */
 export const PAGE_BARS = 1_000;
+/** The longest range that the API answers for the ledger (366 days), less one. */
+const MAX_GAPS_MS = 365 * 86_400_000;
 const MAX_TRIES = 5;
 const TRY_TIMEOUT_MS = 8_000;
 const MAX_DELAY_MS = 8_000;
@@ -21,9 +23,10 @@ export function klinesUrl(base, symbol, interval, endMs = null) {
   return `${base}?${query}`;
 }
 
-/** Bars of a page, oldest first. `signal` ends the wait when the view has moved on. */
+/** `bars` of a page, oldest first, and whether there are `more` before them. `signal` ends the wait. */
 export async function fetchBars(url, signal, onRetry = () => {}) {
-  return readBars(await fetchJson(url, signal, onRetry));
+  const answer = await fetchJson(url, signal, onRetry);
+  return { bars: readBars(answer), more: answer.next_cursor !== null };
 }
 
 /** Rows of the API under their column names, as the live bars have them. */
@@ -31,9 +34,10 @@ export function readBars({ columns, rows }) {
   return rows.map((row) => Object.fromEntries(columns.map((name, index) => [name, row[index]])));
 }
 
-/** Rows of the gap ledger that touch [fromMs, toMs). */
+/** Rows of the gap ledger that touch [fromMs, toMs); of the last year when the range is longer. */
 export async function fetchGaps(base, symbol, fromMs, toMs, signal) {
-  const query = new URLSearchParams({ symbol, from: String(Math.floor(fromMs)), to: String(Math.ceil(toMs)) });
+  const since = Math.max(fromMs, toMs - MAX_GAPS_MS);
+  const query = new URLSearchParams({ symbol, from: String(Math.floor(since)), to: String(Math.ceil(toMs)) });
   return (await fetchJson(`${base}?${query}`, signal)).gaps ?? [];
 }
 

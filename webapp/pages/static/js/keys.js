@@ -4,7 +4,8 @@
 export function actionOf(event, intervals) {
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
   const target = event.target;
-  if (target?.closest?.("input, select, textarea, dialog")) return null;
+  // A dialog that has just closed may hold the focus for a moment longer: that is no typing.
+  if (target?.closest?.("input, select, textarea, dialog") && !target.closest("dialog:not([open])")) return null;
   if (/^[1-9]$/.test(event.key)) {
     const interval = intervals[Number(event.key) - 1];
     return interval ? { name: "interval", value: interval } : null;

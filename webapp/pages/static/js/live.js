@@ -80,7 +80,7 @@ export class LiveClient {
 
   /** `handler(envelope, arrivedAtMs)` for each message of the channel. */
   subscribe(channel, handler) {
-    this.channels.set(channel, { handler, state: new ChannelState() });
+    this.channels.set(channel, { handler, state: new ChannelState(), heard: false });
     this.pending.unsubscribe.delete(channel);
     this.pending.subscribe.add(channel);
     this.#flushSoon();
@@ -113,6 +113,7 @@ export class LiveClient {
     socket.onopen = () => {
       if (socket !== this.socket) return;
       this.lastMessageAt = this.clock();
+      for (const channel of this.channels.values()) channel.heard = false;
       this.pending.unsubscribe.clear();
       this.pending.subscribe = new Set(this.channels.keys());
       this.#flush();
@@ -179,7 +180,7 @@ export class LiveClient {
   #askAgain() {
     clearTimeout(this.again);
     this.again = setTimeout(() => {
-      for (const [channel, { state }] of this.channels) if (state.seq === null) this.pending.subscribe.add(channel);
+      for (const [channel, { heard }] of this.channels) if (!heard) this.pending.subscribe.add(channel);
       this.#flush();
     }, ASK_AGAIN_MS);
   }
@@ -203,6 +204,7 @@ export class LiveClient {
     this.tries = 0;
     const channel = this.channels.get(message.ch);
     if (!channel) return;
+    channel.heard = true;
     const verdict = channel.state.accept(message.kind, message.seq, message.ch.startsWith("trade:"));
     if (verdict === "use") channel.handler(message, arrivedAt);
     else if (verdict === "torn") {

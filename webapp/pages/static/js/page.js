@@ -64,9 +64,9 @@ function goInterval(interval, push = true) {
 async function goSymbol(symbol, interval = view.interval, push = true) {
   byId("symbol-dialog").close();
   if (symbol === view.symbol) return goInterval(interval, push);
-  if (!markets.rows.get(symbol)?.tick) await markets.load();
+  if (!markets.rows.get(symbol)?.tick) await markets.load().catch(() => null);
   const row = markets.rows.get(symbol);
-  if (!row) return undefined;
+  if (!row) return location.assign(`/chart/${encodeURIComponent(symbol)}?interval=${interval}`);
   showInterval(interval);
   view.openSymbol(row, interval);
   fillGroupings();

@@ -10,6 +10,8 @@ import { hopsOf } from "./latency.js";
 import { showLedger } from "./legend.js";
 
 const BOOK_PAINT_EVERY_MS = 120;
+/** An empty book says what would be here once it has had time to come. */
+const EMPTY_AFTER_MS = 2_000;
 const GAPS_EVERY_MS = 30_000;
 
 export class View {
@@ -36,9 +38,7 @@ export class View {
     book.configure({ tick: this.decimals, lot, step: this.grouping ?? 1 });
     tape.clear();
     tape.configure({ priceDecimals: this.decimals, quantityDecimals: lot, formats: this.formats });
-    this.newsAt = null;
-    this.outage = null;
-    this.gaps = [];
+    Object.assign(this, { newsAt: null, outage: null, price: null, gaps: [], openedSymbolAt: performance.now() });
     this.chart.strip.setGaps([]);
     this.#listen(`trade:${row.symbol}`, (message, at) => this.#trades(message, at));
     this.#listen(`book:${row.symbol}`, (message) => this.#book(message));
@@ -105,6 +105,7 @@ export class View {
     if (!stepMs) return;
     const now = this.now();
     setText(byId("closes-in"), stepMs >= 60_000 ? `closes in ${countdown(stepMs - (now % stepMs))}` : "");
+    if (performance.now() - this.openedSymbolAt > EMPTY_AFTER_MS) this.panels.book.showEmpty();
     if (now - (this.gapsAt ?? 0) > GAPS_EVERY_MS) this.loadGaps();
   }
 
@@ -152,9 +153,9 @@ export class View {
       this.dirty = true;
       return;
     }
-    if (change.kind === "set") this.chart.set(feed.series, this.shown === feed);
+    if (change.kind === "set") this.chart.set(feed.series, this.shown === feed.series);
     else this.chart.update(change.points);
-    this.shown = feed;
+    this.shown = feed.series;
     if (feed.series.size) {
       byId("skeleton").hidden = true;
       byId("notice").hidden = true;
