@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from inserter.consume import Inserter
@@ -13,11 +14,14 @@ from runtime.lifecycle import Stop, run_service
 from runtime.settings import load
 
 FENCED_EXIT_CODE = 3
+GC_THRESHOLD_OBJECTS = 50_000
 
 
 def main() -> None:
     """Entry point of the room. Exit code 3 when another inserter has taken over."""
     settings = load(InserterSettings)
+    # Records live for a batch and hold no cycles: looking for some after each 700 costs a tenth of the catch-up.
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 20)
     logs.configure("inserter", settings.log_level, as_json=settings.log_json)
     state = health.Health("inserter")
     health.serve(state, settings.health_port, settings.health_host)

@@ -50,6 +50,8 @@ from runtime.retry import Backoff
 
 GROUP = "inserter"
 IDLE_WAIT_MS = 500
+#: A catch-up batch in a few fetches.
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 OFFSETS_TIMEOUT_S = 10.0
 CONSUMER_STOP_TIMEOUT_S = 2.0
 GROUP_COMMIT_EVERY_S = 1.0
@@ -119,7 +121,7 @@ class Inserter:
             states = await topic_states(servers, self._names, health, self._backoff, self._stop)
             if not states:
                 return
-            consumer = new_consumer(servers, "inserter", group_id=GROUP)
+            consumer = new_consumer(servers, "inserter", group_id=GROUP, partition_fetch_bytes=PARTITION_FETCH_BYTES)
             try:
                 if await start_when_ready(consumer, health, self._backoff, self._stop):
                     await self._read_from_checkpoints(connection, consumer, states)

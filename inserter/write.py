@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from inserter import ledger_store, meter, sql
-from inserter.batch import Batch, DeadLetter, Row, dead_letter_of
+from inserter.batch import Batch, DeadLetter, Row, WireKline, dead_letter_of
 from inserter.ledger import account
 from inserter.ledger_store import Found
 from inserter.positions import Positions
@@ -137,22 +137,26 @@ class Writer:
                 found.late[symbol] = arrivals.late
             if arrivals.watermark_ms != watermark_ms:
                 found.watermarks[symbol] = arrivals.watermark_ms
+            if arrivals.late or arrivals.missing:
+                minutes = {time_ms - time_ms % MINUTE_MS for time_ms in times}
+            else:
+                minutes = set(range(times[0] - times[0] % MINUTE_MS, times[-1] + 1, MINUTE_MS))
             late_minutes = {time_ms - time_ms % MINUTE_MS for time_ms in arrivals.late}
-            minutes = {time_ms - time_ms % MINUTE_MS for time_ms in times}
             found.dirty[symbol] = late_minutes | (minutes - {self._marked_minutes.get(symbol, -1)})
-            self._follow_trades(symbol, rows, times[len(arrivals.late) :], bool(arrivals.missing))
+            in_order = [rows[time_ms].kline for time_ms in times[len(arrivals.late) :]]
+            self._follow_trades(symbol, in_order, bool(arrivals.missing))
         return found
 
-    def _follow_trades(self, symbol: str, rows: dict[int, Row], times: Iterable[int], has_hole: bool) -> None:
+    def _follow_trades(self, symbol: str, klines: Iterable[WireKline], has_hole: bool) -> None:
         """Consecutive seconds chain by trade id; a break without a missing second is suspect, not proof."""
         last_id = self._last_trade_ids.get(symbol, -1)
-        for time_ms in times:
-            kline = rows[time_ms].kline
-            if kline.first_trade_id < 0:
+        for kline in klines:
+            first_id = kline.first_trade_id
+            if first_id < 0:
                 continue
-            if kline.first_trade_id != last_id + 1 and last_id >= 0 and not has_hole:
+            if first_id != last_id + 1 and last_id >= 0 and not has_hole:
                 meter.TRADE_CHAIN_BREAKS.labels(symbol).inc()
-                log.warning("trade_chain_broken", symbol=symbol, open_time_ms=time_ms, last_trade_id=last_id)
+                log.warning("trade_chain_broken", symbol=symbol, open_time_ms=kline.open_time_ms, last_id=last_id)
             last_id = kline.last_trade_id
         self._last_trade_ids[symbol] = last_id
 
