@@ -194,12 +194,6 @@ def audit(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
-def rebuild(context: typer.Context) -> None:
-    """Roll up again from the seconds."""
-    pass_on("aggregator.rebuild", context.args)
-
-
-@app.command(context_settings=PASS_ON)
 def bench(context: typer.Context) -> None:
     """The benchmarks, each against a reference measured in the same run."""
     pass_on("bench", context.args)

@@ -189,13 +189,19 @@ class _Run:
             if room.ready and room.name not in self._told_ready:
                 self._told_ready.add(room.name)
                 self._say(f"{room.name}: ready ({since_s:.1f} s)")
-            elif not room.ready and since_s > EXPLAIN_AFTER_S and self._told_reason.get(room.name) != room.reason:
-                self._told_reason[room.name] = room.reason
-                self._say(f"{room.name}: not ready: {room.reason}")
+            elif not room.ready and since_s > EXPLAIN_AFTER_S:
+                self._explain(room)
+
+    def _explain(self, room: status.RoomStatus) -> None:
+        """The first reason of a room that takes long, once for each kind of reason (the text before the colon)."""
+        reason = room.reason.partition(";")[0]
+        if self._told_reason.get(room.name) != reason.partition(":")[0]:
+            self._told_reason[room.name] = reason.partition(":")[0]
+            self._say(f"{room.name}: not ready: {reason}")
 
     def _tell_restarts(self, programs: list[Program]) -> None:
         for program in programs:
-            starts = len(status.starts_of(self._layout, program.name))
+            starts = max(1, len(status.starts_of(self._layout, program.name)))
             if starts > self._starts.get(program.name, 1):
                 self._say(f"{program.name}: ended, started again (restart {starts - 1})")
             self._starts[program.name] = starts

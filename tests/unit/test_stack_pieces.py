@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
 import socket
 from datetime import UTC, datetime
@@ -17,9 +18,11 @@ from stack import cron, ports
 from stack.backup import prune
 from stack.doctor import locked_versions
 from stack.engines import jars, kafka, valkey
+from stack.engines.unprivileged import choose_user
 from stack.layout import CRONTAB, SERVER_PROPERTIES, Layout
 from stack.log_files import newest
-from stack.program import Program
+from stack.program import EngineError, Program
+from stack.status import RoomStatus
 from stack.supervise import configuration
 from stack.topics import predicted, retention_report
 
@@ -165,3 +168,38 @@ def test_the_newest_lines_of_a_log(tmp_path: Path) -> None:
 def test_the_versions_of_a_lock_file() -> None:
     text = "a-b==1.2 \\\n    --hash=sha256:0\nc==3 ; sys_platform == 'win32' \\\n    --hash=sha256:1\n"
     assert locked_versions(text) == {"a-b": "1.2"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "waits"),
+    [
+        ("c1: exchange cannot be reached: ws://127.0.0.1:9; starting", True),
+        ("exchange: no answer; kafka: broker not reachable", False),
+        ("starting", False),
+        ("", False),
+    ],
+)
+def test_a_room_that_lacks_only_the_exchange_is_told_from_one_that_lacks_more(reason: str, waits: bool) -> None:
+    room = RoomStatus("producer", 1, "starting", False, 0, "http://127.0.0.1:1/healthz", "producer.log", reason)
+    assert room.waits_for_exchange is waits
+
+
+def test_nothing_listens_on_a_port_that_is_called_free() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert not ports.is_free(port)
+    assert ports.is_free(port)
+
+
+def test_a_program_that_became_nobody_is_told_apart_from_root(tmp_path: Path) -> None:
+    choice = choose_user(Path("/bin/true"), tmp_path)
+    assert (choice is None) == (os.geteuid() != 0)
+
+
+def test_when_root_can_become_nobody_else_the_message_says_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("stack.engines.unprivileged._try", lambda user, program: f"{user} is refused")
+    with pytest.raises(EngineError, match=r"userns is refused(?s:.)*nobody is refused(?s:.)*ordinary user"):
+        choose_user(Path("/bin/true"), None)
