@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import warnings
+from types import FrameType
 from typing import Any
 
 from celery import signals
@@ -69,8 +71,15 @@ def run_beat(settings: AggregatorSettings, health: Health) -> int:
         health.set_ready()
         log.info("beat_ready")
 
+    signal.signal(signal.SIGTERM, _end_beat)
     Service(app=app).start()
     return 0
+
+
+def _end_beat(number: int, _: FrameType | None) -> None:
+    """Beat's own loop takes SystemExit as its end."""
+    log.info("stopping", signal=signal.Signals(number).name)
+    raise SystemExit(0)
 
 
 def _prepare(settings: AggregatorSettings) -> None:
