@@ -1,4 +1,7 @@
-"""The other pages, what bad addresses get, and how everything looks (build/screenshots)."""
+"""The other pages, what bad addresses get, and how everything looks (build/screenshots).
+
+With UPDATE_IMAGES=1 the picture of the README is taken anew.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def test_how_it_looks(
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == panel
     assert page.evaluate("document.fonts.check(\"13px 'Inter Variable'\")")
     saved = save_screenshot(page, f"chart-{name}-{theme}")
-    if os.environ.get("CANDLEWIRE_WRITE_IMAGES") and (name, theme) == ("wide", "dark"):
+    if os.environ.get("UPDATE_IMAGES") and (name, theme) == ("wide", "dark"):
         shutil.copyfile(saved, ROOT / "docs" / "images" / "chart.png")
     site.close_pages()
     save_screenshot(_settled(site.open("/", theme=theme, size=size)), f"markets-{name}-{theme}")

@@ -120,11 +120,19 @@ export class SymbolList {
       this.selected = Math.max(0, Math.min(this.shown.length - 1, this.selected + step));
       this.paint();
       this.list.children[this.selected]?.scrollIntoView({ block: "nearest" });
-    } else if (event.key === "Enter" && this.shown[this.selected]) {
-      this.choose(this.shown[this.selected].symbol);
+    } else if (event.key === "Enter") {
+      this.#enter();
     } else {
       return;
     }
     event.preventDefault();
+  }
+
+  /** Who types faster than the list comes still gets what was typed. */
+  async #enter() {
+    await this.markets.load().catch(() => null);
+    this.paint();
+    const row = this.shown[this.selected];
+    if (row && this.open) this.choose(row.symbol);
   }
 }
