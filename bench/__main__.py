@@ -28,7 +28,9 @@ BENCHES = {
 def main() -> int:
     """Run what was asked for, all by default, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Each figure against a reference.")
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHES], help="which; all by default")
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *BENCHES], metavar="NAME", help=f"{', '.join(BENCHES)}; all by default"
+    )
     names = parser.parse_args().names or list(BENCHES)
     ratios: list[Ratio] = []
     failed: list[str] = []

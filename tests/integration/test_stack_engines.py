@@ -1,4 +1,4 @@
-"""The engines as `candlewire up --engines` leaves them: real, on loopback, with the roles and topics that rooms expect."""
+"""The engines as `candlewire up --engines` leaves them: real, on loopback, with roles and topics that rooms expect."""
 
 from __future__ import annotations
 
