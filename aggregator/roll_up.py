@@ -57,3 +57,10 @@ def try_lock(connection: Connection[TupleRow], key: int) -> bool:
     """Take the advisory lock until the end of the transaction; false when somebody else holds it."""
     row = connection.execute(sql.TRY_LOCK, [key]).fetchone()
     return row is not None and bool(row[0])
+
+
+def lateness_s(connection: Connection[TupleRow]) -> float:
+    """Seconds that the oldest finished minute not yet rolled up lies behind its symbol's watermark; 0 = none."""
+    row = connection.execute(sql.LATENESS).fetchone()
+    connection.commit()
+    return float(row[0]) if row is not None else 0.0

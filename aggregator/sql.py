@@ -40,6 +40,12 @@ where d.symbol = r.symbol and d.open_time = r.open_time
 returning d.symbol, d.open_time
 """
 
+LATENESS: Final = """
+select coalesce(max(extract(epoch from w.event_time - d.open_time - interval '1 minute')), 0)
+from dirty_minute d join symbol_watermark w on w.symbol = d.symbol and w.stream = 'kline_1s'
+where d.open_time + interval '1 minute' <= w.event_time
+"""
+
 #: The aggregates of binance.md 0.6 over `part`: quiet parts take no part in open, high and low; when all are quiet
 #: the last close is carried. `part_count` and `part_source` come from the source of the parts.
 _VALUES = """

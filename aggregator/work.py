@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from aggregator.history import History
 from aggregator.publish import BrokerAway, Publisher, publish
 from aggregator.retention import apply_retention
-from aggregator.roll_up import roll_up
+from aggregator.roll_up import lateness_s, roll_up
 from aggregator.settings import AggregatorSettings
 from aggregator.symbols import refresh_symbols
 from runtime.clock import Clock, new_random
@@ -71,6 +71,7 @@ class Work:
         self._step("kafka", self._publish)
 
     def _roll_up(self) -> None:
+        LATENESS_S.set(lateness_s(self._connection()))
         more = True
         while more:
             started_s = self._clock.monotonic_s()

@@ -15,7 +15,7 @@ import pytest
 from aggregator.history import store, wait_for_lock
 from aggregator.publish import Publisher, publish, to_candle
 from aggregator.retention import apply_retention
-from aggregator.roll_up import make_parents, roll_up
+from aggregator.roll_up import lateness_s, make_parents, roll_up
 from aggregator.sql import AS_CANDLE
 from market.interval import CHILD_INTERVAL, MINUTE_MS, SECOND_MS, STORED_INTERVALS, Interval
 from market.kline import Candle, Kline, Source, differing_columns
@@ -149,9 +149,10 @@ def test_all_quiet_minute_is_flat(database: Connection[TupleRow]) -> None:
 
 def test_minute_above_the_watermark_waits(database: Connection[TupleRow]) -> None:
     insert(database, seconds_of("BTCUSDT", START_MS, 59))
-    assert roll_up(database).minutes == 0
-    insert(database, seconds_of("BTCUSDT", START_MS, 60)[59:])
-    assert roll_up(database).minutes == 1
+    assert (roll_up(database).minutes, lateness_s(database)) == (0, 0.0)
+    insert(database, seconds_of("BTCUSDT", START_MS, 65)[59:])
+    assert lateness_s(database) == 5.0
+    assert (roll_up(database).minutes, lateness_s(database)) == (1, 0.0)
 
 
 def test_second_roll_up_touches_nothing_and_late_row_counts_one_revision(database: Connection[TupleRow]) -> None:

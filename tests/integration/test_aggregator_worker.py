@@ -1,4 +1,4 @@
-"""Worker and beat as processes on the real Celery broker: roll-up by schedule, the exchange away, stopped in time."""
+"""Worker and beat as processes on the real Celery broker: roll-up by schedule, no exchange, stopped in time."""
 
 from __future__ import annotations
 
