@@ -26,7 +26,7 @@ export class Legend {
       compact(bar.base_volume), changeWords(change),
     ];
     this.values.forEach((value, index) => setText(value, texts[index]));
-    setData(this.values[5], "direction", direction(change));
+    setData(this.values[5], "direction", /[1-9]/.test(texts[5]) ? direction(change) : "flat");
   }
 }
 

@@ -6,7 +6,7 @@ import { median } from "./latency.js";
 
 export const MAX_TRADES = 100;
 const LARGE_TIMES_MEDIAN = 12;
-const MAX_SLIDES_PER_FRAME = 2;
+const MAX_SLIDES_PER_FRAME = 1;
 
 /** `held` (newest first) with `incoming` (any order): unique by trade id, newest first, cut to `limit`. */
 export function mergeTrades(held, incoming, limit = MAX_TRADES) {
