@@ -12,4 +12,3 @@ urlpatterns = [
     path("about/", views.about, name="about"),
     path("favicon.ico", views.favicon),
 ]
-handler404 = "webapp.pages.views.not_found"
