@@ -56,7 +56,7 @@ def stop() -> None:
     os.kill(pid, signal.SIGTERM)
     clock = SystemClock()
     deadline_s = clock.monotonic_s() + STOP_WAIT_S
-    while status.running_pid(layout) == pid:
+    while status.running_pid(layout) == pid or status.is_alive(pid):
         if clock.monotonic_s() > deadline_s:
             sys.stderr.write(f"still running after {STOP_WAIT_S:.0f} s: pid {pid}\n")
             raise typer.Exit(1)

@@ -60,16 +60,21 @@ def test_kill_9_leaves_no_orphan_and_the_next_start_works(whole: StackProcess) -
     assert whole.command("status").returncode == 1
 
     whole.start()
-    supervisor = next(p for p in processes_of(whole.data_dir) if "supervisor.supervisord" in p.cmdline())
-    supervisor.kill()
-    wait_for("every process to be gone", lambda: none_left(whole.data_dir), GONE_DEADLINE_S)
-    assert whole.wait_ended(GONE_DEADLINE_S) == 1
-
-    whole.start()
     assert whole.command("status").returncode == 0
     whole.send(signal.SIGTERM)
     assert whole.wait_ended(STOP_CONTRACT_S) == 0
     assert none_left(whole.data_dir)
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_supervisor_takes_everything_with_it_and_the_next_start_works(tmp_path: Path) -> None:
+    with EnginesProcess(tmp_path / "stack", SOURCE="sim") as stack:
+        supervisor = next(p for p in processes_of(stack.data_dir) if "supervisor.supervisord" in p.cmdline())
+        supervisor.kill()
+        assert stack.wait_ended(GONE_DEADLINE_S) == 1
+        wait_for("every process to be gone", lambda: none_left(stack.data_dir), GONE_DEADLINE_S)
+        stack.start()
+        assert stack.status()["ready"]
 
 
 def test_what_dies_is_started_again_and_counted(engines: Engines) -> None:
