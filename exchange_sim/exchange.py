@@ -28,7 +28,6 @@ CONTROL_BODY_MAX_BYTES: Final = 4_096
 REQUEST_LINE_MAX_BYTES: Final = 131_072
 STOP_TIMEOUT_S: Final = 1.0
 LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
-BEST_OF_AT_MOST: Final = 50
 
 log = get_logger(__name__)
 
@@ -51,6 +50,10 @@ class Source(Protocol):
 
     def best(self, spec: SymbolSpec) -> Best | None:
         """Best levels, None when there is no book."""
+        ...
+
+    def best_at_hand(self, spec: SymbolSpec) -> Best | None:
+        """Best levels, None when no book is being kept: asking for all symbols must not start a book for each."""
         ...
 
     async def followed(self, streams: list[str]) -> None:
@@ -191,7 +194,7 @@ class Exchange:
         if endpoint == "ticker/24hr":
             self._charge(address, _day_weight(query), headers)
             specs, _ = query.symbols()
-            best = {spec.name: self.source.best(spec) for spec in specs[:BEST_OF_AT_MOST]}
+            best = {spec.name: self.source.best_at_hand(spec) for spec in specs}
             return await self._compute(lambda a: self._rest.day(a, best), ask)
         if endpoint == "ticker/bookTicker":
             self._charge(address, _ticker_weight(query), headers)

@@ -12,7 +12,7 @@ from exchange_sim.book import Book, Diff
 from exchange_sim.faults import Faults
 from exchange_sim.klines import INTERVALS, bar, next_open, open_of
 from exchange_sim.market import SeededMarket
-from exchange_sim.statistics import day_statistics
+from exchange_sim.statistics import Best, day_statistics
 from exchange_sim.streams import ALL_MINI_TICKERS, Hub
 from exchange_sim.symbols import SymbolSpec, stable_hash
 from exchange_sim.trades import Bar, aggregates
@@ -69,6 +69,11 @@ class LiveMarket:
             source = new_random(stable_hash(self._market.seed, spec.key, self._done_ms))
             book = self._books[spec.name] = Book(spec, source, (self._done_ms, price, sold))
         return book
+
+    def best_at_hand(self, spec: SymbolSpec) -> Best | None:
+        """Best levels if a book of the symbol is being kept."""
+        book = self._books.get(spec.name)
+        return None if book is None else book.best()
 
     def warm(self, names: Iterable[str]) -> None:
         """Compute what the next ticks need of these symbols (call it in a thread: it may take a while)."""
@@ -144,7 +149,7 @@ class LiveMarket:
         self._forget_unused(end_ms)
         market, hub = self._market, self._hub
         followed = {name for kind in hub.active_kinds() for name in hub.symbols_of(kind)}
-        for name in followed:
+        for name in followed | set(self._books):
             if name in market.symbols:
                 market.keep_live(market.symbols[name], end_ms)
         for number, (name, stream) in enumerate(list(hub.symbols_of("kline_1s").items()), start=1):

@@ -41,6 +41,10 @@ class SimulatedSource:
         """Best levels."""
         return self._live.book(spec).best()
 
+    def best_at_hand(self, spec: SymbolSpec) -> Best | None:
+        """Best levels of a book that is being kept."""
+        return self._live.best_at_hand(spec)
+
     async def followed(self, streams: list[str]) -> None:
         """Compute the blocks these streams need before they begin, outside the loop."""
         names = {parts[0] for parts in map(split_stream, streams) if parts is not None}

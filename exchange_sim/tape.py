@@ -83,6 +83,10 @@ class TapeSource:
         """Best levels of the recorded book."""
         return self._books[spec.name].best()
 
+    def best_at_hand(self, spec: SymbolSpec) -> Best | None:
+        """Best levels of the recorded book; there is always one."""
+        return self.best(spec)
+
     async def followed(self, streams: list[str]) -> None:
         """Somebody listens now: what starts the tape."""
         kinds = [parts[1] for parts in map(split_stream, streams) if parts is not None]
