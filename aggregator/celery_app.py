@@ -31,7 +31,6 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 10,
     },
-    beat_scheduler="celery.beat:Scheduler",
     beat_max_loop_interval=1.0,
     enable_utc=True,
     timezone="UTC",

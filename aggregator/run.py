@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from celery import signals
-from celery.beat import Service
+from celery.beat import Scheduler, Service
 from celery.exceptions import SecurityWarning
 
 from aggregator.celery_app import QUEUE, app
@@ -72,7 +72,7 @@ def run_beat(settings: AggregatorSettings, health: Health) -> int:
         log.info("beat_ready")
 
     signal.signal(signal.SIGTERM, _end_beat)
-    Service(app=app).start()
+    Service(app=app, scheduler_cls=Scheduler).start()
     return 0
 
 
