@@ -101,6 +101,11 @@ def favicon(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(static("img/mark.svg"))
 
 
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Any path that leads nowhere; the site's handler404."""
+    return _problem(request, 404, "Nothing here", "This address leads to no page of Candlewire.")
+
+
 def _problem(request: HttpRequest, status: int, title: str, words: str, *, again_s: int = 0) -> HttpResponse:
     """A page that says what is wrong; with `again_s` the browser asks again by itself."""
     return render(request, "problem.html", {"title": title, "words": words, "again_s": again_s}, status=status)

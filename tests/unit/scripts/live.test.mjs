@@ -102,6 +102,10 @@ test("the clock offset comes from the quickest round trip", () => {
   offset.add(0, 1_500, 1_000);
   offset.add(2_000, 3_010, 2_020);
   assert.equal(offset.ms, 1_000);
+  offset.heard(4_005, 3_000);
+  assert.equal(offset.ms, 1_005, "nothing arrives before it was sent");
+  offset.heard(9_000, 3_000);
+  assert.equal(offset.ms, 0, "a clock was set");
 });
 
 test("the badge says how old the picture is", () => {

@@ -9,6 +9,10 @@ const PING_EVERY_MS = 3_000;
 const SILENT_MS = 8_000;
 const ASK_AGAIN_MS = 3_000;
 const MAX_OFFSET_SAMPLES = 8;
+/** The server's time is cut to whole ms. */
+const SERVER_TICK_MS = 1;
+/** The first pings come each second, until the clocks are known to each other. */
+const QUICK_PINGS = 4;
 
 /** Full jitter: anywhere between zero and the doubled ceiling, so that a thousand viewers do not return as one. */
 export function reconnectDelayMs(tries, closeCode, random = Math.random) {
@@ -17,21 +21,40 @@ export function reconnectDelayMs(tries, closeCode, random = Math.random) {
   return Math.round(floor + random() * ceiling);
 }
 
-/** How far the server's clock is ahead of ours (ms), from the quickest of the last round trips. */
+/**
+ * How far the server's clock is ahead of ours (ms), from the quickest of the last round trips; a busy page makes even
+ * that one lopsided, so it is bounded by what must be true: nothing arrives before it was sent.
+ */
 export class ClockOffset {
   constructor() {
-    this.samples = [];
+    this.reset();
   }
 
+  reset() {
+    this.samples = [];
+    this.least = -Infinity;
+    this.most = Infinity;
+  }
+
+  /** A ping that left at `sentMs` and came back at `nowMs` with the server's time. */
   add(sentMs, serverMs, nowMs) {
-    const roundTrip = nowMs - sentMs;
-    this.samples.push({ roundTrip, offset: serverMs - (sentMs + nowMs) / 2 });
+    this.samples.push({ roundTrip: nowMs - sentMs, offset: serverMs - (sentMs + nowMs) / 2 });
     if (this.samples.length > MAX_OFFSET_SAMPLES) this.samples.shift();
+    this.most = Math.min(this.most, serverMs + SERVER_TICK_MS - sentMs);
+    this.heard(serverMs, nowMs);
+  }
+
+  /** Something that the server stamped with `serverMs` is here at `nowMs`. */
+  heard(serverMs, nowMs) {
+    if (Number.isFinite(serverMs)) this.least = Math.max(this.least, serverMs - nowMs);
+    // The bounds cross when a clock was set: what was known of it is void.
+    if (this.least > this.most) this.reset();
   }
 
   get ms() {
-    if (!this.samples.length) return 0;
-    return this.samples.reduce((best, sample) => (sample.roundTrip < best.roundTrip ? sample : best)).offset;
+    if (!this.samples.length) return Number.isFinite(this.least) ? Math.max(0, this.least) : 0;
+    const { offset } = this.samples.reduce((best, sample) => (sample.roundTrip < best.roundTrip ? sample : best));
+    return Math.max(this.least, Math.min(this.most, offset));
   }
 }
 
@@ -145,7 +168,7 @@ export class LiveClient {
     if (!this.socket) return;
     if (this.socket.readyState === 0 && now > this.openedBy) this.#closed(1006);
     else if (this.socket.readyState === 1 && now - this.lastMessageAt > SILENT_MS) this.#closed(1006);
-    else if (this.socket.readyState === 1 && now - (this.pingedAt ?? 0) >= PING_EVERY_MS) this.#ping();
+    else if (this.socket.readyState === 1 && now - (this.pingedAt ?? 0) >= (this.pingId < QUICK_PINGS ? 0 : PING_EVERY_MS)) this.#ping();
   }
 
   #ping() {
@@ -205,6 +228,7 @@ export class LiveClient {
     const channel = this.channels.get(message.ch);
     if (!channel) return;
     channel.heard = true;
+    if (message.kind === "update") this.offset.heard(message.t.relayed, arrivedAt);
     const verdict = channel.state.accept(message.kind, message.seq, message.ch.startsWith("trade:"));
     if (verdict === "use") channel.handler(message, arrivedAt);
     else if (verdict === "torn") {
