@@ -50,6 +50,8 @@ from runtime.retry import Backoff
 
 GROUP = "inserter"
 IDLE_WAIT_MS = 500
+#: So many records in one piece are a backlog, not the live stream.
+CATCH_UP_RECORDS = 500
 #: A catch-up batch in a few fetches.
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 OFFSETS_TIMEOUT_S = 10.0
@@ -209,8 +211,9 @@ class Inserter:
                 return batch
             now_s = self._clock.monotonic_s()
             deadline_s = deadline_s or now_s + settings.inserter_batch_wait_ms / 1000
-            wait_ms = int((deadline_s - now_s) * 1000)
-            if wait_ms <= 0:
+            wait_ms = max(0, int((deadline_s - now_s) * 1000))
+            # In catch-up there is always more: fill the batch rather than cut it by time.
+            if wait_ms == 0 and sum(map(len, records.values())) < CATCH_UP_RECORDS:
                 return batch
         return batch
 
