@@ -56,8 +56,12 @@ def table(ratios: list[Ratio]) -> Table:
     for column in (1, 2, 4):
         found.columns[column].justify = "right"
     for r in ratios:
-        found.add_row(r.name, f"{r.ours:,.1f}", f"{r.reference:,.1f}", r.unit, f"{r.ratio:.2f}", r.verdict, r.note)
+        found.add_row(r.name, _figure(r.ours), _figure(r.reference), r.unit, f"{r.ratio:.2f}", r.verdict, r.note)
     return found
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 if __name__ == "__main__":

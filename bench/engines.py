@@ -82,7 +82,11 @@ def started() -> Iterator[Engines]:
                 found["database_url"], found["kafka_bootstrap_servers"], found["celery_broker_url"], data_dir
             )
             migrate = [sys.executable, "-m", "webapp", "migrate"]
-            subprocess.run(migrate, cwd=ROOT, env=engines.environment(), check=True, capture_output=True)
+            done = subprocess.run(
+                migrate, cwd=ROOT, env=engines.environment(), capture_output=True, text=True, check=False
+            )
+            if done.returncode != 0:
+                raise RuntimeError(f"the schema could not be made:\n{done.stdout}{done.stderr}")
             yield engines
         finally:
             end(process)
