@@ -143,9 +143,10 @@ class History:
             log.info("first_minutes_taken_from_exchange", symbol=symbol, minutes=len(klines))
 
     def _closed(self, symbol: str, interval: Interval, start_ms: int | None, end_ms: int | None) -> list[Kline]:
-        """Closed rows by the exchange's own clock: its newest row is still forming."""
+        """Closed rows by the exchange's own clock; without an end, up to the bar before the forming one."""
         now_ms = self._rest.server_time_ms()
-        klines = self._rest.klines(symbol, interval, start_ms, end_ms, BARS)
+        newest_ms = interval.floor(now_ms) - 1
+        klines = self._rest.klines(symbol, interval, start_ms, newest_ms if end_ms is None else end_ms, BARS)
         return [kline for kline in klines if kline.close_time_ms < now_ms]
 
 
