@@ -127,8 +127,10 @@ function key(event) {
   const typing = event.target === byId("search");
   if (event.key === "ArrowDown") moveFocus(1);
   else if (event.key === "ArrowUp" && !typing) moveFocus(-1);
-  else if (event.key === "Enter" && typing) body.querySelector("a")?.click();
-  else if (typing) return;
+  else if (event.key === "Enter" && typing) {
+    paint();
+    body.querySelector("a")?.click();
+  } else if (typing) return;
   else if (event.key === "/") byId("search").focus();
   else if (event.key === "t") toggleTheme();
   else return;
