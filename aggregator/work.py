@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from aggregator.first_seconds import FirstSeconds
 from aggregator.history import History
 from aggregator.publish import BrokerAway, Publisher, publish
 from aggregator.retention import apply_retention
@@ -56,6 +57,7 @@ class Work:
         self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
         self._publisher = Publisher(settings.kafka_bootstrap_servers)
         self._history = History(self._rest, clock)
+        self._first_seconds = FirstSeconds(self._rest, clock)
 
     def install(self) -> None:
         """Make this the set that the tasks of the process use."""
@@ -101,7 +103,11 @@ class Work:
             self.refresh_symbols()
         else:
             end_s = self._clock.monotonic_s() + HISTORY_SLICE_S
-            self._alone("history", "exchange", lambda: self._history.load_until(self._connection(), end_s))
+            self._alone("history", "exchange", lambda: self._load_until(end_s))
+
+    def _load_until(self, end_s: float) -> None:
+        self._history.load_until(self._connection(), end_s)
+        self._first_seconds.load_until(self._connection(), end_s)
 
     def top_up(self) -> None:
         """First minutes that our own seconds cover only partly."""

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
-from market.interval import DAY_MS
-from runtime.database import sql
-
 #: One at a time makes partitions or claims checkpoints, whoever runs.
-PARTITION_LOCK: Final = 7_310_001
 CLAIM_LOCK: Final = 7_310_002
 
 _EPOCH = "timestamptz 'epoch'"
@@ -167,28 +162,5 @@ update kline_checkpoint set next_offset = %(next_offset)s, topic_id = %(topic_id
 where topic = %(topic)s and partition = %(partition)s and epoch = %(epoch)s and next_offset = %(stored_offset)s
 """
 
-PARTITION_EXISTS: Final = "select to_regclass('public.' || %s) is not null"
-
-
-def partition_name(day: int) -> str:
-    """Name of the partition of the day (days since the epoch, UTC): kline_1s_YYYYMMDD."""
-    return f"kline_1s_{_day_start(day):%Y%m%d}"
-
-
-def create_partition(day: int) -> list[sql.Composed]:
-    """Statements that make a day's partition. Attached, not created in place: attaching lets readers and writers of
-    the table go on, creating in place would shut them out."""
-    name, start, end = sql.Identifier(partition_name(day)), _day_start(day), _day_start(day + 1)
-    return [
-        sql.SQL("create table {} (like kline_1s including defaults including constraints including comments)").format(
-            name
-        ),
-        sql.SQL("comment on table {} is {}").format(name, sql.Literal(f"Rows of kline_1s of {start:%Y-%m-%d} (UTC)")),
-        sql.SQL("alter table kline_1s attach partition {} for values from ({}) to ({})").format(
-            name, sql.Literal(start.isoformat()), sql.Literal(end.isoformat())
-        ),
-    ]
-
-
-def _day_start(day: int) -> datetime:
-    return datetime.fromtimestamp(day * DAY_MS // 1000, UTC)
+#: Days since the epoch, UTC.
+ENSURE_DAYS: Final = "select ensure_kline_1s_day(date '1970-01-01' + day) from unnest(%s::int[]) day"

@@ -86,13 +86,7 @@ class Writer:
         if not missing:
             return
         async with self._connection.transaction():
-            await self._connection.execute("select pg_advisory_xact_lock(%s)", [sql.PARTITION_LOCK])
-            for day in missing:
-                cursor = await self._connection.execute(sql.PARTITION_EXISTS, [sql.partition_name(day)])
-                row = await cursor.fetchone()
-                if row is not None and not row[0]:
-                    for statement in sql.create_partition(day):
-                        await self._connection.execute(statement)
+            await self._connection.execute(sql.ENSURE_DAYS, [missing])
         self._known_days |= set(missing)
 
     async def _upsert_rows(self, rows: Sequence[Row]) -> int:

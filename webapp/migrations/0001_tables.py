@@ -147,6 +147,29 @@ create table symbol_ticker (
 );
 """
 
+#: Makes the partition of one UTC day unless it is there. Attached, not created in place: attaching lets readers and
+#: writers of the table go on. Safe from several sessions at once.
+PARTITIONS = """
+create function ensure_kline_1s_day(day date) returns void language plpgsql as $$
+declare
+    name text := 'kline_1s_' || to_char(day, 'YYYYMMDD');
+begin
+    if to_regclass('public.' || name) is not null then
+        return;
+    end if;
+    perform pg_advisory_xact_lock(7310001);
+    if to_regclass('public.' || name) is not null then
+        return;
+    end if;
+    execute format('create table %I (like kline_1s including defaults including constraints including comments)', name);
+    execute format('comment on table %I is %L', name, 'Rows of kline_1s of ' || day || ' (UTC)');
+    execute format('alter table kline_1s attach partition %I for values from (%L) to (%L)',
+                   name, day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
+end
+$$;
+comment on function ensure_kline_1s_day(date) is 'Makes the daily partition of kline_1s unless it is there';
+"""
+
 #: What a reader of the database is told; a test demands one for every table and column.
 COMMENTS = {
     "kline_1s": "Closed 1 s klines of the exchange, one row a symbol-second; daily partitions by open_time (UTC)",
@@ -241,5 +264,6 @@ class Migration(migrations.Migration):
     initial = True
     operations = [
         migrations.RunSQL(TABLES, reverse_sql="\n".join(f"drop table {table};" for table in COMMENTS)),
+        migrations.RunSQL(PARTITIONS, reverse_sql="drop function ensure_kline_1s_day(date);"),
         migrations.RunPython(_comments, migrations.RunPython.noop),
     ]
