@@ -66,7 +66,9 @@ DATABASES = {
     "default": _database(ROOM.database_url, f"-c statement_timeout={MIGRATE_TIMEOUT_MS} -c lock_timeout=10000"),
     "reader": _database(
         ROOM.analyst_database_url or ROOM.database_url,
-        f"-c statement_timeout={READ_TIMEOUT_MS} -c default_transaction_read_only=on",
+        # Queries of one transaction see one snapshot; single queries are their own.
+        f"-c statement_timeout={READ_TIMEOUT_MS} -c default_transaction_read_only=on "
+        "-c default_transaction_isolation=repeatable\\ read",
     ),
 }
 DATABASE_ROUTERS = ["webapp.router.ReadersRead"]

@@ -19,6 +19,7 @@ COMPUTED_MS: Final = {
 }
 MONDAY_OFFSET_MS: Final = 3 * DAY_MS
 KNOWN_INTERVALS: Final = (*Interval, *COMPUTED_MS)
+NO_END_MS: Final = 2**62
 
 _MONEY: Final = ("open", "high", "low", "close")
 _AMOUNTS: Final = ("base_volume", "quote_volume", "taker_buy_base_volume", "taker_buy_quote_volume")
@@ -76,6 +77,14 @@ class Page:
         inner = f"select * from {table} where {' and '.join(where)} order by open_time {direction} limit %s"
         return f"select {columns} from ({inner}) page order by open_time", [*values, *bounds, self.limit]
 
+    def open_times_ms(self, grid: Grid) -> range:
+        """Open times that rows of the page can have; oldest first, no further than its rows reach without a hole."""
+        first_ms = grid.ceiling(self.start_ms or 0)
+        end_ms = NO_END_MS if self.end_ms is None else self.end_ms + 1
+        if self.oldest_first:
+            end_ms = min(end_ms, first_ms + self.limit * grid.length_ms)
+        return range(first_ms, end_ms)
+
 
 def native_klines(symbol: str, interval: Interval, page: Page) -> Rows:
     """Rows of NATIVE_COLUMNS, oldest first; money as stored, as text."""
@@ -100,31 +109,32 @@ def native_klines(symbol: str, interval: Interval, page: Page) -> Rows:
 
 def binance_klines(symbol: str, interval: str, page: Page, zone_ms: int, unit: int) -> Rows:
     """Rows as /api/v3/klines gives them, oldest first: 12 columns, eight decimals. `unit` 1000 = microseconds."""
-    length_ms = COMPUTED_MS.get(interval) or Interval(interval).length_ms
-    offset_ms = zone_ms + (MONDAY_OFFSET_MS if interval == "1w" else 0)
-    if interval not in COMPUTED_MS and offset_ms % length_ms == 0:
+    grid = grid_of(interval, zone_ms)
+    if interval not in COMPUTED_MS and zone_ms % grid.length_ms == 0:
         columns = (
             f"{ms('open_time')} * {unit}, {_rounded('open', 'high', 'low', 'close', 'base_volume')}, "
             f"({ms('close_time')} + 1) * {unit} - 1, {_rounded('quote_volume')}, trade_count, "
             f"{_rounded('taker_buy_base_volume', 'taker_buy_quote_volume')}, '0'"
         )
         return fetch(*page.sql(columns, symbol, interval))
-    return _computed(symbol, _Grid(length_ms, offset_ms), page, unit)
+    return _computed(symbol, grid, page, unit)
 
 
 def _rounded(*names: str) -> str:
     return ", ".join(f"round({name}, 8)::text" for name in names)
 
 
-class _Grid:
-    """Bars of a length, shifted: bar n begins at n * length - offset. `base` is the stored interval to make it of."""
+class Grid:
+    """Bars of a length, shifted: bar n begins at n * length - offset."""
 
     def __init__(self, length_ms: int, offset_ms: int) -> None:
         self.length_ms, self.offset_ms = length_ms, offset_ms
-        self.base = max(
-            (i for i in STORED_INTERVALS if length_ms % i.length_ms == 0 and offset_ms % i.length_ms == 0),
-            key=lambda i: i.length_ms,
-        )
+
+    @property
+    def base(self) -> Interval:
+        """The longest stored interval that whole bars can be made of; there is one from a minute on."""
+        fitting = (i for i in STORED_INTERVALS if self.length_ms % i.length_ms == self.offset_ms % i.length_ms == 0)
+        return max(fitting, key=lambda i: i.length_ms)
 
     def floor(self, time_ms: int) -> int:
         """Open time of the bar that holds this instant."""
@@ -133,6 +143,12 @@ class _Grid:
     def ceiling(self, time_ms: int) -> int:
         """Open time of the first bar that begins at this instant or later."""
         return -(-(time_ms + self.offset_ms) // self.length_ms) * self.length_ms - self.offset_ms
+
+
+def grid_of(interval: str, zone_ms: int = 0) -> Grid:
+    """The bars of an interval in a time zone."""
+    length_ms = COMPUTED_MS.get(interval) or Interval(interval).length_ms
+    return Grid(length_ms, zone_ms + (MONDAY_OFFSET_MS if interval == "1w" else 0))
 
 
 # Quiet parts take no part in open, high and low, as in market/rollup.py (binance.md 0.6).
@@ -157,7 +173,7 @@ _COMPUTED = """
 """
 
 
-def _computed(symbol: str, grid: _Grid, page: Page, unit: int) -> Rows:
+def _computed(symbol: str, grid: Grid, page: Page, unit: int) -> Rows:
     bounds = _bounds(symbol, grid, page)
     if bounds is None:
         return []
@@ -174,7 +190,7 @@ def _computed(symbol: str, grid: _Grid, page: Page, unit: int) -> Rows:
     return fetch(query, [*values, to_time(first_ms), to_time(end_ms), page.limit, length])
 
 
-def _bounds(symbol: str, grid: _Grid, page: Page) -> tuple[int, int] | None:
+def _bounds(symbol: str, grid: Grid, page: Page) -> tuple[int, int] | None:
     """First (inclusive) and last (exclusive) open time of the stored parts that the page needs."""
     ends = f"{ms('min(open_time)')}, {ms('max(open_time)')}"
     query = f"select {ends} from aggregated_kline where symbol = %s and interval = %s"

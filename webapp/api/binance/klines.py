@@ -7,7 +7,8 @@ from typing import Final
 from webapp.api.binance import errors
 from webapp.api.binance.endpoint import endpoint
 from webapp.api.binance.parameters import Parameters
-from webapp.kline_selectors import KNOWN_INTERVALS, Page, binance_klines
+from webapp.forming_bars import binance_klines_to_now
+from webapp.kline_selectors import KNOWN_INTERVALS, Page
 from webapp.selectors import Rows, symbol_exists
 
 DEFAULT_ROWS: Final = 500
@@ -26,7 +27,7 @@ def klines(parameters: Parameters, unit: int) -> Rows:
         rows: Rows = []
     else:
         page = Page(start_ms, end_ms, limit, oldest_first=start_ms is not None)
-        rows = binance_klines(symbol, interval, page, zone_ms, unit)
+        rows = binance_klines_to_now(symbol, interval, page, zone_ms, unit)
     if not rows and not symbol_exists(symbol):
         raise errors.invalid_symbol()
     return rows

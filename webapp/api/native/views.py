@@ -14,7 +14,8 @@ from webapp import ledger_selectors as ledger
 from webapp.api.native import parameters, schema
 from webapp.api.native.status import StatusCache
 from webapp.api.native.view import NativeView, answer
-from webapp.kline_selectors import NATIVE_COLUMNS, Page, native_klines
+from webapp.forming_bars import native_klines_to_now
+from webapp.kline_selectors import NATIVE_COLUMNS, Page
 from webapp.selectors import market_list
 
 CLOCK: Final = SystemClock()
@@ -31,7 +32,8 @@ class KlinesView(NativeView):
 
     @extend_schema(**schema.KLINES)
     def get(self, request: Request) -> Response:
-        """The newest candles before `end` (or before `cursor`), oldest first; page back with `next_cursor`."""
+        """The newest candles before `end` (or before `cursor`), oldest first, the forming one last; page back with
+        `next_cursor`. `revision` -1: made of seconds, not stored yet."""
         query = request.query_params
         interval = parameters.interval(query)
         symbol = parameters.symbol(query)
@@ -41,7 +43,7 @@ class KlinesView(NativeView):
         last_ms = min(before) - 1 if before else None
         rows = []
         if last_ms is None or last_ms >= 0:
-            rows = native_klines(symbol, interval, Page(start_ms, last_ms, limit, oldest_first=False))
+            rows = native_klines_to_now(symbol, interval, Page(start_ms, last_ms, limit, oldest_first=False))
         body = {"symbol": symbol, "interval": interval.value, "columns": NATIVE_COLUMNS, "rows": rows}
         return answer({**body, "next_cursor": str(rows[0][0]) if len(rows) == limit else None})
 

@@ -1,0 +1,114 @@
+"""The bars that are still forming: the newest stored candle, and the seconds that it does not cover yet.
+
+Candles are stored when a minute is over; between two of them the newest bar of every interval rests on its seconds.
+Stored rows and seconds are read in one snapshot of the database, so that no second is missed or counted twice.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+from django.db import transaction
+
+from market.interval import Interval
+from market.kline import Candle, Source
+from market.rollup import Accumulator, to_candle
+from webapp.kline_selectors import NATIVE_COLUMNS, Grid, Page, binance_klines, grid_of, native_klines
+from webapp.selectors import Rows, plain
+
+#: A roll-up that lags further behind than this makes the newest bar late; it costs a request no more rows than these.
+MAX_FRESH_SECONDS: Final = 180
+#: `revision` of a bar of which nothing is stored yet: whatever is stored, and the live stream, wins over it.
+NOT_STORED: Final = -1
+
+
+class FormingBar(msgspec.Struct, frozen=True):
+    """A bar with seconds that no stored candle covers; `stored` is the newest candle it rests on, if any."""
+
+    open_ms: int
+    total: Accumulator
+    stored: Candle | None
+
+
+def native_klines_to_now(symbol: str, interval: Interval, page: Page) -> Rows:
+    """native_klines with the bars that are forming."""
+    if interval is Interval.S1:
+        return native_klines(symbol, interval, page)
+    with transaction.atomic(using="reader"):
+        rows = native_klines(symbol, interval, page)
+        bars = forming_bars(symbol, grid_of(interval), page)
+    return _joined(rows, {bar.open_ms: _native_row(symbol, interval, bar) for bar in bars}, page)
+
+
+def binance_klines_to_now(symbol: str, interval: str, page: Page, zone_ms: int, unit: int) -> Rows:
+    """binance_klines with the bars that are forming."""
+    if interval == Interval.S1:
+        return binance_klines(symbol, interval, page, zone_ms, unit)
+    grid = grid_of(interval, zone_ms)
+    with transaction.atomic(using="reader"):
+        rows = binance_klines(symbol, interval, page, zone_ms, unit)
+        bars = forming_bars(symbol, grid, page)
+    return _joined(rows, {bar.open_ms * unit: _binance_row(grid, bar, unit) for bar in bars}, page)
+
+
+def forming_bars(symbol: str, grid: Grid, page: Page) -> list[FormingBar]:
+    """Bars of the page that hold seconds newer than the newest stored candle, oldest first."""
+    newest = _candles(symbol, grid.base, Page(None, None, 1, oldest_first=False))
+    if not newest or (page.end_ms is not None and page.end_ms < grid.floor(newest[0].open_time_ms)):
+        return []
+    covered_ms = newest[0].covered_until_ms
+    seconds = _candles(symbol, Interval.S1, Page(covered_ms, None, MAX_FRESH_SECONDS, oldest_first=True))
+    if not seconds:
+        return []
+    first_ms = grid.floor(seconds[0].open_time_ms)
+    most = grid.length_ms // grid.base.length_ms
+    candles = _candles(symbol, grid.base, Page(first_ms, None, most, oldest_first=True))
+    totals: dict[int, Accumulator] = {}
+    for part in (*candles, *seconds):
+        open_ms = grid.floor(part.open_time_ms)
+        if open_ms in totals:
+            totals[open_ms].add(part)
+        else:
+            totals[open_ms] = Accumulator.starting_with(part)
+    stored = {grid.floor(candle.open_time_ms): candle for candle in candles}
+    wanted = page.open_times_ms(grid)
+    return [FormingBar(open_ms, total, stored.get(open_ms)) for open_ms, total in totals.items() if open_ms in wanted]
+
+
+def _candles(symbol: str, interval: Interval, page: Page) -> list[Candle]:
+    names = ("symbol", "interval", *NATIVE_COLUMNS)
+    rows = native_klines(symbol, interval, page)
+    return [msgspec.convert(dict(zip(names, (symbol, interval, *row), strict=True)), Candle) for row in rows]
+
+
+def _joined(rows: Rows, forming: dict[int, tuple[object, ...]], page: Page) -> Rows:
+    """Stored rows and forming ones in order of open time, the forming one of two; at most what the page holds."""
+    if not forming:
+        return rows
+    joined = sorted([*(row for row in rows if row[0] not in forming), *forming.values()], key=lambda row: row[0])
+    return joined[: page.limit] if page.oldest_first else joined[-page.limit :]
+
+
+def _native_row(symbol: str, interval: Interval, bar: FormingBar) -> tuple[object, ...]:
+    source = bar.stored.source if bar.stored is not None else Source.SECONDS
+    candle = to_candle(bar.total, symbol, interval, bar.open_ms, source)
+    revision = bar.stored.revision if bar.stored is not None else NOT_STORED
+    candle = msgspec.structs.replace(candle, revision=revision, updated_at_ms=bar.total.event_time_ms)
+    values = (getattr(candle, name) for name in NATIVE_COLUMNS)
+    return tuple(plain(value) if isinstance(value, Decimal) else value for value in values)
+
+
+def _binance_row(grid: Grid, bar: FormingBar, unit: int) -> tuple[object, ...]:
+    total = bar.total
+    return (
+        bar.open_ms * unit,
+        *(f"{value:.8f}" for value in (total.open, total.high, total.low, total.close, total.base_volume)),
+        (bar.open_ms + grid.length_ms) * unit - 1,
+        f"{total.quote_volume:.8f}",
+        total.trade_count,
+        f"{total.taker_buy_base_volume:.8f}",
+        f"{total.taker_buy_quote_volume:.8f}",
+        "0",
+    )
