@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import gzip
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -53,14 +54,14 @@ class Checked:
 
 def read(environment: Mapping[str, str], env_file: Path = ROOT / ".env") -> Checked:
     """The settings, without looking at ports and files: for every command but `up`. Raises SettingsError."""
-    return _read(environment, env_file, problems=[])
+    settings, given, problems = _read(environment, env_file)
+    if problems:
+        raise SettingsError(problems)
+    return Checked(settings, given, _data_dir(settings, given))
 
 
-def check(environment: Mapping[str, str], env_file: Path = ROOT / ".env", own_ports: Iterable[int] = ()) -> Checked:
-    """The settings for a start. Raises SettingsError naming everything that is wrong.
-
-    `own_ports` are ports that the caller knows to be its own and about to be free.
-    """
+def check(environment: Mapping[str, str], env_file: Path = ROOT / ".env") -> Checked:
+    """The settings for a start. Raises SettingsError naming everything that is wrong."""
     known = settings_table.variables(settings_table.MODULES)
     from_file = _dotenv(env_file)
     problems = misspelt(environment, from_file, [*known, *OTHER_VARIABLES])
@@ -70,12 +71,14 @@ def check(environment: Mapping[str, str], env_file: Path = ROOT / ".env", own_po
             continue
         found = settings_table.problems(module, values, leave_out=_own_names())
         problems += [f"{name}: {reason}" for name, reason in found.items() if f"{name}: {reason}" not in problems]
-    checked = _read(environment, env_file, problems)
-    problems = [*_files(checked.settings), *_together(checked.settings), *_occupied(checked.settings, set(own_ports))]
+    settings, given, wrong = _read(environment, env_file)
+    # All is looked at, so that one message names everything: with the default for what is wrong.
+    problems += [*wrong, *_files(settings), *_together(settings)]
+    problems += _occupied(settings, leave_out=[line.partition(":")[0] for line in wrong])
     if problems:
         raise SettingsError(problems)
     ours = {name: value for name, value in values.items() if name in known}
-    return Checked(checked.settings, ours, checked.data_dir)
+    return Checked(settings, ours, _data_dir(settings, given))
 
 
 def misspelt(environment: Mapping[str, str], from_file: Mapping[str, str], known: Iterable[str]) -> list[str]:
@@ -111,27 +114,30 @@ def _dotenv(env_file: Path) -> dict[str, str]:
     return {name: value for name, value in dotenv_values(env_file, interpolate=False).items() if value is not None}
 
 
-def _read(environment: Mapping[str, str], env_file: Path, problems: list[str]) -> Checked:
+def _read(environment: Mapping[str, str], env_file: Path) -> tuple[StackSettings, dict[str, str], list[str]]:
+    """The settings, what was given of them, and a line for each wrong one (the settings hold its default then)."""
     values = _dotenv(env_file) | {name: value for name, value in environment.items() if value}
     given = {field: values[field.upper()] for field in StackSettings.model_fields if values.get(field.upper())}
     try:
-        settings = _Model.model_validate(given)
+        return _Model.model_validate(given), given, []
     except ValidationError as error:
-        for detail in error.errors():
-            name = str(detail["loc"][0]).upper()
-            problems.append(f"{name}: {detail['msg'].removeprefix('Value error, ')} (got {detail['input']!r})")
-        # The rest is still looked at, so that one message names everything: with the default for what is wrong.
-        wrong = {str(detail["loc"][0]) for detail in error.errors()}
-        rest = _Model.model_validate({name: value for name, value in given.items() if name not in wrong})
-        problems += [*_files(rest), *_together(rest), *_occupied(rest, set(), _ports_of(wrong))]
-    if problems:
-        raise SettingsError(problems)
-    data_dir = settings.data_dir if "data_dir" in given else ROOT / settings.data_dir
-    return Checked(settings, given, data_dir.absolute())
+        wrong = {str(detail["loc"][0]): detail for detail in error.errors()}
+    problems = [
+        f"{name.upper()}: {detail['msg'].removeprefix('Value error, ')} (got {_shown(detail['input'])})"
+        for name, detail in wrong.items()
+    ]
+    rest = {name: value for name, value in given.items() if name not in wrong}
+    return _Model.model_validate(rest), rest, problems
 
 
-def _ports_of(wrong: set[str]) -> set[str]:
-    return {name for name in ("port", "stream_port") if name in wrong}
+def _shown(value: object) -> str:
+    """The value as it was given, without the password of an address."""
+    return re.sub(r"(?<=:)[^:@/'\"]+(?=@)", "...", repr(value))
+
+
+def _data_dir(settings: StackSettings, given: Mapping[str, str]) -> Path:
+    """DATA_DIR; a relative one that was given is below the working directory, the default below the checkout."""
+    return (settings.data_dir if "data_dir" in given else ROOT / settings.data_dir).absolute()
 
 
 def _files(settings: StackSettings) -> list[str]:
@@ -160,10 +166,10 @@ def _together(settings: StackSettings) -> list[str]:
     return lines
 
 
-def _occupied(settings: StackSettings, own: set[int], leave_out: Iterable[str] = ()) -> list[str]:
-    wanted = {"port": settings.port, "stream_port": settings.stream_port}
+def _occupied(settings: StackSettings, leave_out: Iterable[str]) -> list[str]:
+    wanted = {"PORT": settings.port, "STREAM_PORT": settings.stream_port}
     return [
-        f"{name.upper()}: port {port} is occupied by another program"
+        f"{name}: port {port} is occupied by another program"
         for name, port in wanted.items()
-        if name not in leave_out and port not in own and not is_free(port)
+        if name not in leave_out and not is_free(port)
     ]

@@ -83,14 +83,16 @@ class Cron:
                 self._start(job, now_ms)
 
     def stop(self) -> None:
-        """End what still runs."""
-        for job in self._jobs:
-            if job.running is not None and job.running.poll() is None:
-                job.running.terminate()
-                try:
-                    job.running.wait(STOP_WAIT_S)
-                except subprocess.TimeoutExpired:
-                    job.running.kill()
+        """End what still runs, all jobs within STOP_WAIT_S together."""
+        running = [job.running for job in self._jobs if job.running is not None and job.running.poll() is None]
+        for process in running:
+            process.terminate()
+        deadline_s = self._clock.monotonic_s() + STOP_WAIT_S
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline_s - self._clock.monotonic_s()))
+            except subprocess.TimeoutExpired:
+                process.kill()
 
     def _is_over(self, job: Job) -> bool:
         assert job.running is not None

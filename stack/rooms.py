@@ -12,7 +12,7 @@ from urllib.parse import quote
 from stack.check import Checked
 from stack.credentials import Credentials
 from stack.engines import kafka, postgres, valkey
-from stack.layout import ROOT, Layout
+from stack.layout import Layout
 from stack.program import Program
 from stack.source import Source
 
@@ -85,8 +85,6 @@ def rooms(source: Source, ports: Mapping[str, int]) -> list[Program]:
     programs = []
     for name, arguments in ROOMS.items():
         if name == "exchange_sim" and not source.starts_exchange:
-            continue
-        if not (ROOT / arguments[0] / "__main__.py").exists():
             continue
         health_port = ports[f"health.{name}"]
         environment = {"HEALTH_PORT": str(health_port)}

@@ -28,7 +28,8 @@ TICK_STARTING_S = 0.2
 TICK_READY_S = 1.0
 REVIVE_EVERY_S = 2.0
 EXPLAIN_AFTER_S = 15.0
-TOPIC_ATTEMPT_TIMEOUT_S = 90
+TAKE_ATTEMPTS = 20
+TAKE_RETRY_S = 0.05
 
 
 class AlreadyRunningError(Exception):
@@ -61,10 +62,15 @@ def _data_dir(environment: Mapping[str, str]) -> Path:
 
 
 def _take(lock: TextIO, layout: Layout) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise AlreadyRunningError(f"already running with DATA_DIR={layout.data_dir}") from None
+    for _ in range(TAKE_ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # `candlewire status` holds it for the moment of its question.
+            sleep_s(TAKE_RETRY_S)
+    else:
+        raise AlreadyRunningError(f"already running with DATA_DIR={layout.data_dir}")
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
@@ -90,7 +96,15 @@ class _Run:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         began_s = self._clock.monotonic_s()
-        plan, programs = self._prepare()
+        try:
+            plan, programs = self._prepare()
+        except EngineError:
+            # Ctrl-C reaches the programs that prepare the engines, too.
+            if not self._stopping:
+                raise
+        if self._stopping:
+            self._say("stopped before anything was started")
+            return 0
         environment = plan.environment()
         supervisor = Supervisor(self._layout, programs, plan.ports["supervisor"], plan.credentials.supervisor)
         supervisor.start(environment)
@@ -98,9 +112,7 @@ class _Run:
         try:
             code = self._watch(plan, programs, supervisor, began_s, cron)
         finally:
-            if cron is not None:
-                cron.stop()
-            self._stop(supervisor)
+            self._stop(supervisor, cron)
         return code
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -146,7 +158,7 @@ class _Run:
             if not self._topics_applied:
                 self._apply_topics(plan, programs)
             if not self._all_ready:
-                found = [status.room_status(self._layout, room, plan.ports) for room in rooms_told]
+                found = status.rooms_status(self._layout, rooms_told, plan.ports)
                 self._tell(found, now_s - began_s)
                 waiting = [room.name for room in found if plan.source.name == "binance" and room.waits_for_exchange]
                 if self._topics_applied and all(room.ready or room.name in waiting for room in found):
@@ -217,14 +229,16 @@ class _Run:
         self._say(f"  database  {where} (passwords: `candlewire status --json`)")
         self._say(f"  kafka     {plan.addresses.kafka_bootstrap_servers}")
 
-    def _stop(self, supervisor: Supervisor) -> None:
-        """Rooms, then engines, all within STOP_DEADLINE_S; then whatever is left is killed."""
+    def _stop(self, supervisor: Supervisor, cron: Cron | None) -> None:
+        """Upkeep, rooms, then engines, all within STOP_DEADLINE_S; then whatever is left is killed."""
         self._say("stopping")
         deadline_s = self._clock.monotonic_s() + STOP_DEADLINE_S
         if self._topics is not None:
             self._topics.kill()
             self._topics.wait()
         supervisor.ask_to_stop()
+        if cron is not None:
+            cron.stop()
         while supervisor.is_running() and self._clock.monotonic_s() < deadline_s:
             sleep_s(0.05)
         if supervisor.is_running():

@@ -18,7 +18,7 @@ DATABASE = "candlewire"
 ANALYST = "analyst"
 ANALYST_STATEMENT_TIMEOUT_MS = 30_000
 INIT_TIMEOUT_S = 120
-PROBE_TIMEOUT_S = 3
+PROBE_TIMEOUT_S = 0.8
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import fcntl
 import os
 import shlex
+import signal
 import socket
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.clock import ManualClock
 from runtime.topic_logs import BrokerLogs, TopicLog
-from stack import cron, ports
+from stack import check, cron, ports, status, up
 from stack.backup import prune
 from stack.doctor import locked_versions
 from stack.engines import jars, kafka, valkey
@@ -203,3 +207,62 @@ def test_when_root_can_become_nobody_else_the_message_says_what_helps(monkeypatc
     monkeypatch.setattr("stack.engines.unprivileged._try", lambda user, program: f"{user} is refused")
     with pytest.raises(EngineError, match=r"userns is refused(?s:.)*nobody is refused(?s:.)*ordinary user"):
         choose_user(Path("/bin/true"), None)
+
+
+def test_all_rooms_are_asked_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rooms that hang cost `candlewire status` one time-out, not one each."""
+    layout = Layout(tmp_path)
+    layout.create()
+    rooms = [{"name": f"room{number}", "health_url": "http://127.0.0.1:1/healthz", "log": "x"} for number in range(8)]
+    for room in rooms:
+        layout.starts(room["name"]).write_text(f"{os.getpid()}\n")
+    all_asked = threading.Barrier(len(rooms), timeout=20)
+
+    def hang(health_url: str) -> tuple[bool, str]:
+        all_asked.wait()
+        return False, "hangs"
+
+    monkeypatch.setattr(status, "ask_ready", hang)
+    found = status.rooms_status(layout, rooms, {})
+    assert [(room.name, room.state, room.reason) for room in found] == [
+        (room["name"], "starting", "hangs") for room in rooms
+    ]
+
+
+def test_a_question_for_the_status_does_not_keep_a_stack_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    with open(layout.lock, "a+") as asking, open(layout.lock, "a+") as starting:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        monkeypatch.setattr(up, "sleep_s", lambda _: fcntl.flock(asking, fcntl.LOCK_UN))
+        up._take(starting, layout)
+        assert status.running_pid(layout) == os.getpid()
+
+
+def test_a_stop_while_engines_are_prepared_is_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C reaches initdb, too: that it fails then is nobody's error, and nothing is started."""
+    run = up._Run(Layout(tmp_path), check.read({}, tmp_path / "none"), engines_only=True)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def interrupted() -> None:
+        run._on_signal(2, None)
+        raise EngineError("initdb failed")
+
+    monkeypatch.setattr(run, "_prepare", interrupted)
+    assert run.run() == 0
+
+
+def test_upkeep_that_runs_is_ended_with_the_stack(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.create()
+    crontab = tmp_path / "crontab"
+    crontab.write_text("* * * * * sleep 1000\n* * * * * sleep 1001\n")
+    clock = ManualClock(1_795_219_200_000)
+    jobs = cron.Cron(layout, os.environ, clock, crontab)
+    clock.advance(60_000)
+    jobs.run_due()
+    started = [job.running for job in jobs._jobs]
+    jobs.stop()
+    assert all(process is not None and process.poll() is not None for process in started)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.check import Checked, SettingsError, check
+from stack.check import Checked, SettingsError, check, read
 from stack.settings import DEFAULT_SYMBOLS
 
 
@@ -68,6 +68,24 @@ def test_everything_wrong_is_in_one_message(free: dict[str, str], taken: int) ->
     assert "'auto', 'binance', 'sim' or 'tape'" in text
     assert "kline_1s" in text
     assert not Path(free["DATA_DIR"]).exists()
+
+
+def test_a_misspelt_name_hides_nothing_else(free: dict[str, str], taken: int) -> None:
+    """All values are good: what is wrong are a name, a port and a file."""
+    text = "\n".join(problems_of({**free, "STREAM_PORT": str(taken), "SYMBOL": "X", "SOURCE": "tape", "TAPE": "none"}))
+    for part in ("did you mean SYMBOLS?", f"port {taken} is occupied", "TAPE: none cannot be read"):
+        assert part in text
+
+
+def test_the_password_of_a_wrong_address_is_not_shown(free: dict[str, str]) -> None:
+    (line,) = problems_of({**free, "DATABASE_URL": "mysql://me:hunter2@db/x"})
+    assert "mysql://me:...@db/x" in line
+
+
+def test_other_commands_do_not_speak_of_ports(free: dict[str, str], taken: int) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read({**free, "PORT": str(taken), "SYMBOLS": "BTC-USDT"}, Path("none"))
+    assert [line.partition(":")[0] for line in caught.value.problems] == ["SYMBOLS"]
 
 
 @pytest.mark.parametrize(
