@@ -46,7 +46,7 @@ from runtime.kafka_client import (
 )
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
-from runtime.retry import Backoff
+from runtime.retry import ENGINE_MAX_DELAY_S, Backoff
 
 GROUP = "inserter"
 IDLE_WAIT_MS = 500
@@ -82,7 +82,7 @@ class Inserter:
         self._health = health
         self._clock = clock
         self._stop = stop
-        self._backoff = Backoff(new_random())
+        self._backoff = Backoff(new_random(), max_delay_s=ENGINE_MAX_DELAY_S)
         self._positions = Positions()
         self._topics = topics or load_topics()
         self._names = [

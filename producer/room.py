@@ -19,7 +19,7 @@ from runtime.kafka_batches import BatchProducer, open_batches
 from runtime.kafka_client import load_topics
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
-from runtime.retry import Backoff
+from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 
 FLUSH_TIMEOUT_S = 1.5
 REST_MAX_DELAY_S = 30.0
@@ -31,7 +31,8 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
     """Run until asked to stop. Ends the process with code 1 when too many frames are bad."""
     rng = new_random()
     rest = ExchangeRest(settings.rest_urls(), clock)
-    symbols = await wanted_symbols(settings.symbols, rest, health, Backoff(rng, max_delay_s=REST_MAX_DELAY_S), stop)
+    rest_backoff = Backoff(rng, max_delay_s=REST_MAX_DELAY_S, quick_tries=STARTING_TRIES)
+    symbols = await wanted_symbols(settings.symbols, rest, health, rest_backoff, stop)
     if not symbols:
         return
     plan = plan_connections(symbols, settings.stream_list(), settings.streams_per_connection)
@@ -51,7 +52,8 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
     ProducerMetrics(feed, buffer, pump, exchange).register()
 
     async def open_client() -> BatchProducer | None:
-        return await open_batches(settings.kafka_bootstrap_servers, "producer", health, Backoff(rng), stop)
+        backoff = Backoff(rng, max_delay_s=ENGINE_MAX_DELAY_S)
+        return await open_batches(settings.kafka_bootstrap_servers, "producer", health, backoff, stop)
 
     log.info("starting", symbols=len(symbols), connections=len(plan), streams=settings.streams)
     pumping = asyncio.create_task(pump.run(open_client))

@@ -18,7 +18,7 @@ from runtime.clock import Clock
 from runtime.health import Health
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
-from runtime.retry import Backoff
+from runtime.retry import STARTING_TRIES, Backoff
 
 CHECK_INTERVAL_S = 0.5
 HANDOVER_CHECK_INTERVAL_S = 0.05
@@ -56,7 +56,7 @@ class Slot:
         self._x = exchange
         self._hosts = Hosts(exchange.settings.ws_urls())
         max_delay_s = exchange.settings.reconnect_max_delay_s
-        self._backoff = Backoff(exchange.rng, FIRST_DELAY_S, max_delay_s)
+        self._backoff = Backoff(exchange.rng, FIRST_DELAY_S, max_delay_s, quick_tries=STARTING_TRIES)
         self._silence_backoff = Backoff(
             exchange.rng, SILENCE_FIRST_DELAY_S, SILENCE_MAX_DELAY_S, SILENCE_FIRST_DELAY_S / 2
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow, dict_row
 
 from runtime.health import Health
@@ -13,6 +13,13 @@ from runtime.logs import get_logger
 from runtime.retry import Backoff
 
 CONNECT_TIMEOUT_S = 5
+#: A peer that is gone without a word is noticed: idle after 10 + 3 * 5 s, with something unacknowledged after 30 s.
+KEEPALIVE: dict[str, int] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 
@@ -54,7 +61,7 @@ def connect(
 ) -> Connection[TupleRow]:
     """A synchronous connection in UTC with statement and lock timeouts. Raises OperationalError."""
     return psycopg.connect(
-        database_url,
+        make_conninfo(database_url, **KEEPALIVE),
         application_name=application_name,
         connect_timeout=CONNECT_TIMEOUT_S,
         options=_options(statement_timeout_ms),
@@ -66,7 +73,7 @@ async def connect_async(
 ) -> AsyncConnection[TupleRow]:
     """An asynchronous connection in UTC with statement and lock timeouts. Raises OperationalError."""
     return await psycopg.AsyncConnection.connect(
-        database_url,
+        make_conninfo(database_url, **KEEPALIVE),
         application_name=application_name,
         connect_timeout=CONNECT_TIMEOUT_S,
         options=_options(statement_timeout_ms),
@@ -80,6 +87,7 @@ async def connect_when_ready(
 
     The schema is ready when Django's migrations have made `kline_checkpoint`.
     """
+    logged = ""
     while not stop.is_set:
         try:
             connection = await connect_async(database_url, application_name)
@@ -96,7 +104,9 @@ async def connect_when_ready(
             reason = f"database not reachable: {str(error).splitlines()[0]}"
         delay_s = backoff.next_delay_s()
         health.set_problem("database", reason)
-        log.warning("database_not_ready", reason=reason, retry_in_s=round(delay_s, 1))
+        if reason != logged:
+            log.warning("database_not_ready", reason=reason)
+            logged = reason
         await stop.wait(delay_s)
     return None
 

@@ -90,13 +90,16 @@ def new_consumer(
 
 async def start_when_ready(client: KafkaConsumer | KafkaProducer, health: Health, backoff: Backoff, stop: Stop) -> bool:
     """Start the client, waiting for the broker as long as it takes. False when asked to stop meanwhile."""
+    logged = ""
     while not stop.is_set:
         try:
             await client.start()
         except (KafkaConnectionError, KafkaError, OSError) as error:
             delay_s = backoff.next_delay_s()
             health.set_problem("kafka", f"broker not reachable: {error}")
-            log.warning("broker_not_reachable", error=str(error), retry_in_s=round(delay_s, 1))
+            if str(error) != logged:
+                log.warning("broker_not_reachable", error=str(error))
+                logged = str(error)
             await stop.wait(delay_s)
         else:
             backoff.reset()

@@ -21,7 +21,7 @@ from runtime import exchange_rest, health, settings
 from runtime.clock import ManualClock, new_random
 from runtime.exchange_rest import ExchangeRest, RestRefused, RestUnavailable, resolve_symbols
 from runtime.kafka_client import TOPICS_FILE, load_topics
-from runtime.retry import Backoff
+from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 
 
 @given(st.integers(0, 60), st.integers())
@@ -31,6 +31,17 @@ def test_back_off_stays_under_its_ceiling_and_resets(tries: int, seed: int) -> N
         assert 0 <= backoff.next_delay_s() <= min(30.0, 2.0**attempt)
     backoff.reset()
     assert backoff.next_delay_s() <= 1.0
+
+
+@given(st.integers())
+def test_the_first_tries_of_a_start_are_quick_and_only_those(seed: int) -> None:
+    backoff = Backoff(new_random(seed), max_delay_s=30.0, min_delay_s=30.0, quick_tries=STARTING_TRIES)
+    for _ in range(STARTING_TRIES):
+        assert backoff.next_delay_s() <= ENGINE_MAX_DELAY_S
+    assert backoff.next_delay_s() > ENGINE_MAX_DELAY_S
+    backoff.reset()
+    delays_s = [backoff.next_delay_s() for _ in range(6)]
+    assert delays_s == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
 
 
 def fetch(port: int, path: str) -> tuple[int, bytes]:
