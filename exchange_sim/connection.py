@@ -160,7 +160,10 @@ class Connection:
             request_id = _checked_id(request)
             return {"result": await self._perform(request), "id": request_id}
         except ControlError as error:
-            return {"code": error.code, "msg": error.message, "id": request_id}
+            reply = {"code": error.code, "msg": error.message}
+            if self._hub.faults.use("nested_error"):
+                return {"error": reply, "id": request_id}
+            return {**reply, "id": request_id}
 
     async def _perform(self, request: dict[str, Any]) -> object:
         method = request.get("method")

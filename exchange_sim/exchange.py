@@ -27,6 +27,7 @@ from runtime.logs import get_logger
 CONTROL_BODY_MAX_BYTES: Final = 4_096
 REQUEST_LINE_MAX_BYTES: Final = 131_072
 STOP_TIMEOUT_S: Final = 1.0
+BOOKS_PER_REQUEST_MAX: Final = 20
 LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
 
 log = get_logger(__name__)
@@ -83,7 +84,6 @@ class Exchange:
             "time": (lambda q: 1, rest.time),
         }
         self._slow: dict[str, tuple[Callable[[Query], int], Callable[[Ask], bytes]]] = {
-            "exchangeInfo": (lambda q: 20, rest.exchange_info),
             "klines": (lambda q: 2, rest.klines),
             "uiKlines": (lambda q: 2, rest.klines),
             "trades": (lambda q: 25, rest.trades),
@@ -145,8 +145,9 @@ class Exchange:
 
     async def _serve(self, request: web.Request, names: list[str], *, combined: bool) -> web.StreamResponse:
         address = request.remote or ""
-        if self.faults.use("refuse"):
-            return web.Response(status=503)
+        refused = self.faults.use("refuse")
+        if refused is not None:
+            return web.Response(status=refused.status)
         if not self._limiter.admits_connection(address, self._clock.now_ms()):
             return web.Response(status=429, headers={"Retry-After": "300"})
         connection = Connection(self.hub, self.source, self._settings, self._clock)
@@ -187,6 +188,10 @@ class Exchange:
             if endpoint in self._quick:
                 return found[1](ask)
             return await self._compute(found[1], ask)
+        if endpoint == "exchangeInfo":
+            self._charge(address, 20, headers)
+            statuses = {spec.name: self.faults.status_of(spec.name) for spec in query.symbols()[0]}
+            return await self._compute(lambda a: self._rest.exchange_info(a, statuses), ask)
         if endpoint == "depth":
             limit = query.limit(100, 5000)
             self._charge(address, 5 if limit <= 100 else 25 if limit <= 500 else 50 if limit <= 1000 else 250, headers)
@@ -211,8 +216,9 @@ class Exchange:
         return body
 
     def _book_tickers(self, query: Query) -> bytes:
-        from_source = self.source.best
+        """Who names few symbols gets them all; of many, only those whose book is kept (a book takes ms to make)."""
         specs, single = query.symbols()
+        from_source = self.source.best if len(specs) <= BOOKS_PER_REQUEST_MAX else self.source.best_at_hand
         rows = []
         for spec in specs:
             best = from_source(spec)

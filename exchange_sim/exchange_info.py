@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from exchange_sim.symbols import WIRE_UNIT, SymbolSpec, text8
 
@@ -17,8 +17,10 @@ ORDER_TYPES = [
 ]
 
 
-def document(specs: Sequence[SymbolSpec], server_time: int, weight_per_minute: int) -> dict[str, object]:
-    """The whole answer; server_time in the unit asked for."""
+def document(
+    specs: Sequence[SymbolSpec], statuses: Mapping[str, str], server_time: int, weight_per_minute: int
+) -> dict[str, object]:
+    """The whole answer; server_time in the unit asked for, `statuses` by symbol."""
     return {
         "timezone": "UTC",
         "serverTime": server_time,
@@ -29,7 +31,7 @@ def document(specs: Sequence[SymbolSpec], server_time: int, weight_per_minute: i
             _rate_limit("RAW_REQUESTS", "MINUTE", 5, 300_000),
         ],
         "exchangeFilters": [],
-        "symbols": [_symbol(spec) for spec in specs],
+        "symbols": [_symbol(spec, statuses[spec.name]) for spec in specs],
     }
 
 
@@ -37,10 +39,10 @@ def _rate_limit(kind: str, interval: str, number: int, limit: int) -> dict[str, 
     return {"rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": limit}
 
 
-def _symbol(spec: SymbolSpec) -> dict[str, object]:
+def _symbol(spec: SymbolSpec, status: str) -> dict[str, object]:
     return {
         "symbol": spec.name,
-        "status": "TRADING",
+        "status": status,
         "baseAsset": spec.base,
         "baseAssetPrecision": 8,
         "quoteAsset": spec.quote,

@@ -29,6 +29,8 @@ FaultName = Literal[
     "rest_status",
     "altered_trade",
     "drop_kline",
+    "symbol_status",
+    "nested_error",
 ]
 IMMEDIATE: Final = frozenset(("cut", "server_shutdown"))
 
@@ -37,7 +39,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     """One ordered fault.
 
     `stream` is a part of the stream name it applies to ("" = all). It ends after `count` uses or `duration_ms`,
-    whichever comes first. `status` (rest_status): 418, 429, 500.. ; `delay_ms` (slow_rest); `skew_ms` (clock_skew).
+    whichever comes first. `status` (rest_status, refuse): 418, 429, 451, 500.. ; `delay_ms` (slow_rest); `skew_ms`
+    (clock_skew). symbol_status gives the symbol that `stream` names the status `symbol_status`, for `duration_ms`:
+    in BREAK its streams are silent, in CANCEL_ONLY its klines (binance.md 5); REST goes on. nested_error: the other
+    shape of a control message's error reply.
     """
 
     fault: FaultName
@@ -47,6 +52,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     status: int = 503
     delay_ms: int = 1_000
     skew_ms: int = 0
+    symbol_status: Literal["HALT", "BREAK", "CANCEL_ONLY"] = "BREAK"
 
 
 class Faults:
@@ -104,7 +110,7 @@ class Faults:
 
     def transform(self, stream: str, payload: bytes, dialect: str = "") -> list[bytes]:
         """What is really sent instead of this payload: none, one or several. Dialects are kept apart."""
-        if self.use("stall", stream):
+        if self.use("stall", stream) or self._is_suspended(stream):
             return []
         if b'"e":"kline"' in payload and b'"x":true' in payload and self.use("drop_kline", stream):
             return []
@@ -127,6 +133,17 @@ class Faults:
             self._held[stream + dialect] = payload
             return []
         return [payload]
+
+    def status_of(self, symbol: str) -> str:
+        """The symbol's status in exchangeInfo."""
+        self._expire()
+        ordered = (f for f, _, _ in self._faults if f.fault == "symbol_status" and f.stream == symbol.lower())
+        return next((fault.symbol_status for fault in ordered), "TRADING")
+
+    def _is_suspended(self, stream: str) -> bool:
+        symbol, _, kind = stream.partition("@")
+        status = self.status_of(symbol)
+        return status == "BREAK" or (status == "CANCEL_ONLY" and kind.startswith("kline_"))
 
     def skew_ms(self) -> int:
         """By how much the exchange's own clock is wrong now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -42,10 +42,10 @@ class Rest:
         """GET time."""
         return _json({"serverTime": ask.now_ms * ask.unit})
 
-    def exchange_info(self, ask: Ask) -> bytes:
-        """GET exchangeInfo."""
+    def exchange_info(self, ask: Ask, statuses: Mapping[str, str]) -> bytes:
+        """GET exchangeInfo. `statuses`: of every symbol asked for."""
         specs, _ = ask.query.symbols()
-        return _json(exchange_info.document(specs, ask.now_ms * ask.unit, self._weight_per_minute))
+        return _json(exchange_info.document(specs, statuses, ask.now_ms * ask.unit, self._weight_per_minute))
 
     def klines(self, ask: Ask) -> bytes:
         """GET klines: the last row may still be forming."""

@@ -65,7 +65,7 @@ class Hub:
     """Subscriptions by stream. Unknown names are held too: they are acknowledged and stay silent, as there."""
 
     def __init__(self, faults: Faults) -> None:
-        self._faults = faults
+        self.faults = faults
         self._listeners: dict[str, dict[Listener, None]] = {}
         self._kinds: dict[str, dict[str, str]] = {}
         self.frames_sent = 0
@@ -117,8 +117,8 @@ class Hub:
             frames = encoded.get(key)
             if frames is None:
                 payloads = [build(listener.unit)]
-                if self._faults.active:
-                    payloads = self._faults.transform(name, payloads[0], f"{key}")
+                if self.faults.active:
+                    payloads = self.faults.transform(name, payloads[0], f"{key}")
                 frames = encoded[key] = [encode_text(self._wrap(name, p, key[0])) for p in payloads]
             for frame in frames:
                 listener.push(frame)

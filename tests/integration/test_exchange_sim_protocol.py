@@ -14,7 +14,7 @@ import pytest_asyncio
 from binance import AsyncClient, BinanceSocketManager
 from binance.spot import Spot
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from exchange_sim.faults import Fault
 from exchange_sim.service import RunningExchange
@@ -238,6 +238,32 @@ async def test_faults_over_http(exchange: RunningExchange) -> None:
         async with session.ws_connect(address(exchange, "/ws")):
             status = await session.get(address(exchange, "/sim/status", "http"))
             assert (await status.json())["faults_used"] == {"rest_status": 1, "refuse": 1}
+
+
+async def test_what_a_blocked_region_and_a_suspended_symbol_see(exchange: RunningExchange) -> None:
+    exchange.exchange.order(Fault("refuse", status=451, count=1))
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(address(exchange, "/ws"))
+    assert caught.value.response.status_code == 451
+    exchange.exchange.order(Fault("symbol_status", stream="ethusdt"))
+    _, body, _ = await get(exchange, '/api/v3/exchangeInfo?symbols=["BTCUSDT","ETHUSDT"]')
+    assert [symbol["status"] for symbol in body["symbols"]] == ["TRADING", "BREAK"]
+
+
+async def test_the_other_shape_of_errors(exchange: RunningExchange) -> None:
+    async with connect(address(exchange, "/ws")) as socket:
+        exchange.exchange.order(Fault("nested_error", count=1))
+        for has_nested in (True, False):
+            await socket.send('{"method":"NONSENSE","id":1}')
+            reply = await receive(socket)
+            assert (reply.get("error", reply)["code"], "error" in reply, reply["id"]) == (2, has_nested, 1)
+
+
+async def test_asking_for_every_book_starts_none(exchange: RunningExchange) -> None:
+    assert (await get(exchange, "/api/v3/ticker/bookTicker"))[1] == []
+    _, single, _ = await get(exchange, "/api/v3/ticker/bookTicker?symbol=BTCUSDT")
+    assert float(single["bidPrice"]) < float(single["askPrice"])
+    assert [row["symbol"] for row in (await get(exchange, "/api/v3/ticker/bookTicker"))[1]] == ["BTCUSDT"]
 
 
 async def test_shutdown_notice_in_both_dialects_and_a_cut(exchange: RunningExchange) -> None:

@@ -126,3 +126,19 @@ def test_faults_are_bounded_and_aimed() -> None:
         faults.order(Fault("stall", duration_ms=0))
     with pytest.raises(ValueError, match="nonsense"):
         parse_fault(b'{"fault":"nonsense"}')
+
+
+def test_a_suspended_symbol_falls_silent() -> None:
+    clock = ManualClock(0)
+    faults = Faults(clock.now_ms)
+    faults.order(Fault("symbol_status", stream="ethusdt", symbol_status="CANCEL_ONLY", duration_ms=100))
+    faults.order(Fault("symbol_status", stream="bnbusdt", duration_ms=100))
+    assert [faults.status_of(name) for name in ("BTCUSDT", "ETHUSDT", "BNBUSDT")] == ["TRADING", "CANCEL_ONLY", "BREAK"]
+
+    def is_heard(stream: str) -> bool:
+        return bool(faults.transform(stream, b"x"))
+
+    streams = ("ethusdt@kline_1s", "ethusdt@trade", "bnbusdt@trade", "btcusdt@kline_1s")
+    assert [is_heard(stream) for stream in streams] == [False, True, False, True]
+    clock.advance(101)
+    assert all(is_heard(stream) for stream in streams)
