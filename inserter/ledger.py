@@ -129,9 +129,10 @@ def apply_arrivals(
 def apply_outages(stored: Iterable[Gap], outages: Sequence[Outage]) -> LedgerChange:
     """Open gaps of unknown cause that an outage explains get its cause."""
     written = []
+    by_symbol = causes_by_symbol(outages)
     for gap in stored:
         if gap.state == OPEN and gap.cause is GapCause.UNKNOWN:
-            cause = cause_of(gap.from_ms, gap.to_ms, (o for o in outages if o.symbol == gap.symbol))
+            cause = cause_of(gap.from_ms, gap.to_ms, by_symbol.get(gap.symbol, ()))
             if cause is not GapCause.UNKNOWN:
                 written.append(replace(gap, cause=cause))
     return LedgerChange(tuple(written))

@@ -55,7 +55,6 @@ from kline_stage
 """
     + _UPSERT_TAIL
 )
-CLEAR_STAGE: Final = "truncate kline_stage"
 
 #: Parameters: the fields of a COPY line by name.
 UPSERT_ROW: Final = (
@@ -124,6 +123,11 @@ insert into feed_outage (symbol, stream, from_time, to_time, cause, detail)
 values (%(symbol)s, %(stream)s, {at("%(from_ms)s::bigint")}, {at("%(to_ms)s::bigint")}, %(cause)s, %(detail)s)
 on conflict (symbol, stream, from_time) do update set
     to_time = coalesce(excluded.to_time, feed_outage.to_time), cause = excluded.cause, detail = excluded.detail
+"""
+#: A stream has one open outage at a time: what a producer left open when it was killed ends with the next record.
+END_EARLIER_OUTAGES: Final = f"""
+update feed_outage set to_time = {at("%(from_ms)s::bigint")}
+where symbol = %(symbol)s and stream = %(stream)s and to_time is null and from_time < {at("%(from_ms)s::bigint")}
 """
 #: Outages of the 1 s klines that may explain a gap of these symbols ending after the given time.
 OUTAGES_OF: Final = f"""

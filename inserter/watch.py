@@ -32,7 +32,8 @@ class BadShare:
 
     def __init__(self, max_share: float) -> None:
         self._max_share = max_share
-        self._batches: deque[tuple[int, int]] = deque(maxlen=BAD_WINDOW_RECORDS)
+        #: (records, bad) of each batch, none empty: at most BAD_WINDOW_RECORDS + 1 of them
+        self._batches: deque[tuple[int, int]] = deque()
         self._records = self._bad = 0
 
     def is_too_large(self, batch: Batch) -> bool:

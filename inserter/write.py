@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from inserter import ledger_store, meter, sql
-from inserter.batch import Batch, DeadLetter, Row, WireKline, dead_letter_of
+from inserter.batch import MAX_TIME_MS, Batch, DeadLetter, Row, WireKline, dead_letter_of
 from inserter.ledger import account
 from inserter.ledger_store import Found
 from inserter.positions import Positions
@@ -107,12 +107,12 @@ class Writer:
         """Outages, tickers and dead letters."""
         async with self._connection.cursor() as cursor:
             if batch.outages:
-                await cursor.executemany(
-                    sql.UPSERT_OUTAGE, [ledger_store.outage_values(outage) for outage, _ in batch.outages]
-                )
+                values = [ledger_store.outage_values(outage) for outage, _ in batch.outages]
+                await cursor.executemany(sql.UPSERT_OUTAGE, values)
+                await cursor.executemany(sql.END_EARLIER_OUTAGES, values)
             if batch.tickers:
-                values = [ledger_store.ticker_values(batch.tickers[symbol][0]) for symbol in sorted(batch.tickers)]
-                await cursor.executemany(sql.UPSERT_TICKER, values)
+                tickers = [ledger_store.ticker_values(batch.tickers[symbol][0]) for symbol in sorted(batch.tickers)]
+                await cursor.executemany(sql.UPSERT_TICKER, tickers)
             if batch.dead_letters:
                 await cursor.executemany(sql.INSERT_DEAD_LETTER, [_letter_values(e) for e in batch.dead_letters])
 
@@ -185,7 +185,8 @@ class Writer:
         for symbol, (ranges, _) in found.missing.items():
             meter.MISSING_SECONDS.labels(symbol).inc(sum(end - start for start, end in ranges) // 1000)
         for letter in batch.dead_letters:
-            meter.DEAD_LETTERS.labels(letter.topic).inc()
+            # The name on a frame is whatever the exchange sent: no label for each.
+            meter.DEAD_LETTERS.labels("frame" if letter.offset is None else letter.topic).inc()
 
     async def _take_out_unusable(self, batch: Batch) -> None:
         """Try parts of the batch, halving, until the records that the database refuses are found."""
@@ -260,5 +261,7 @@ def _row_values(row: Row) -> dict[str, Any]:
 
 
 def _letter_values(letter: DeadLetter) -> list[object]:
-    reason = letter.reason.replace("\x00", "\\0")
-    return [letter.topic, letter.partition, letter.offset, reason, letter.payload, letter.received_at_ms]
+    """Texts that PostgreSQL can hold: a letter must never be what stops the line."""
+    topic, reason = letter.topic.replace("\x00", "\\0"), letter.reason.replace("\x00", "\\0")
+    received_at_ms = min(max(0, letter.received_at_ms), MAX_TIME_MS)
+    return [topic, letter.partition, letter.offset, reason, letter.payload, received_at_ms]

@@ -22,7 +22,7 @@ from market.trade import Trade
 from producer.buffer import RANK_BAD_FRAME, RANK_FACT, RANK_FEED, RANK_REPLACEABLE, Buffer, Lane
 from producer.connections import StreamKey
 from producer.dedup import Dedup
-from producer.outages import OutageState, first_missing_ms, overflow_outage, step_ms_of
+from producer.outages import OutageState, first_missing_ms, overflow_outage, start_mark, step_ms_of
 from producer.silence import Silence
 from producer.subscriptions import ControlFrame, decode_control
 from runtime.clock import Clock
@@ -30,6 +30,7 @@ from runtime.clock import Clock
 #: No frame of these streams is larger; a dead letter keeps the first MAX_KEPT_BYTES.
 MAX_GOOD_FRAME_BYTES = 512 * 1024
 MAX_KEPT_BYTES = 64 * 1024
+MAX_NAME_CHARS = 100
 UNKNOWN_NAME = "?"
 
 
@@ -91,6 +92,13 @@ class Feed:
         self.outages: Counter[tuple[str, str]] = Counter()
         self.newest_received_ms: dict[str, int] = {}
         self.on_delivered: dict[str, Callable[[str], None]] = {}
+
+    def report_start(self) -> None:
+        """Write down that a producer starts now: what came before, this process cannot know."""
+        now_ms = self._clock.now_ms()
+        for channel in self._channels.values():
+            key = channel.key
+            self._put_outage(start_mark(key.symbol, key.stream, channel.outage.next_event_ms, now_ms))
 
     def on_frame(self, connection: str, frame: bytes) -> ControlFrame | None:
         """One text frame as it came. Returns it when it is a control frame, which the connection must handle.
@@ -214,6 +222,7 @@ class Feed:
 
     def _dead_letter(self, connection: str, stream: str, frame: bytes, reason: str) -> None:
         self.bad_frames += 1
+        stream = stream[:MAX_NAME_CHARS]
         received_at_ms = self._clock.now_ms()
         record = BadFrameRecord(
             stream=stream,

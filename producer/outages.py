@@ -70,6 +70,21 @@ def first_missing_ms(stream: Stream, now_ms: int) -> int:
     return now_ms - now_ms % step_ms
 
 
+def start_mark(symbol: str, stream: Stream, before_ms: int, now_ms: int) -> FeedOutage:
+    """A producer started: the step before its first one, as downtime. What is missing around it was lost while no
+    producer ran, and an outage that an earlier process left open ends here."""
+    return FeedOutage(
+        symbol=symbol,
+        stream=stream.value,
+        cause=GapCause.DOWNTIME,
+        from_time_ms=before_ms - step_ms_of(stream),
+        to_time_ms=before_ms,
+        detail="a producer started",
+        event_time_ms=now_ms,
+        received_at_ms=now_ms,
+    )
+
+
 def overflow_outage(symbol: str, stream: str, span_ms: tuple[int, int], records: int, now_ms: int) -> FeedOutage:
     """Facts that were dropped for want of room, from..to (exclusive)."""
     return FeedOutage(

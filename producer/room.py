@@ -39,6 +39,7 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
     buffer = Buffer(settings.produce_buffer_bytes)
     bad_share = BadShare(settings.bad_frame_window_frames, settings.bad_frame_max_share)
     feed = Feed((key for keys in plan for key in keys), load_topics(), buffer, clock, bad_share)
+    feed.report_start()
     exchange = Exchange(settings, feed, clock, rng, health, stop)
     linger = Linger(
         settings.produce_fact_linger_ms / 1000, settings.produce_bulk_linger_ms / 1000, settings.produce_stall_s

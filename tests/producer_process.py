@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from market.feed import FeedOutage
+from market.feed import FeedOutage, GapCause
 from market.record_codec import RecordDecoder
 from runtime.clock import SystemClock
 from runtime.kafka_client import TopicPartition, load_topics, new_consumer
@@ -148,11 +148,12 @@ class TopicReader:
         return found
 
 
-def outages_of(records: list[dict[str, Any]], stream: str) -> list[FeedOutage]:
-    """The outages of one stream, the closing record instead of the opening one."""
+def outages_of(records: list[dict[str, Any]], stream: str = "") -> list[FeedOutage]:
+    """The outages of one stream, or of all, the closing record instead of the opening one; start marks left out."""
     decoder = RecordDecoder(FeedOutage)
-    decoded = [decoder.decode(json.dumps(record).encode()) for record in records if record["stream"] == stream]
-    return list({(one.symbol, one.cause, one.from_time_ms): one for one in decoded}.values())
+    decoded = [decoder.decode(json.dumps(record).encode()) for record in records]
+    wanted = [one for one in decoded if stream in ("", one.stream) and one.cause is not GapCause.DOWNTIME]
+    return list({(one.symbol, one.stream, one.cause, one.from_time_ms): one for one in wanted}.values())
 
 
 def unaccounted_seconds(records: dict[str, list[dict[str, Any]]]) -> list[tuple[str, int]]:

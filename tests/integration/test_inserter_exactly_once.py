@@ -22,7 +22,9 @@ from inserter.settings import InserterSettings
 from market.feed import BadFrameRecord, FeedOutage, GapCause
 from market.kline import Kline
 from market.record_codec import encode_record
+from market.stream import Stream
 from market.topics import Topics
+from producer.outages import start_mark
 from runtime.clock import SystemClock
 from runtime.errors import Fenced
 from runtime.health import Health
@@ -375,6 +377,42 @@ async def test_frames_that_never_reached_their_topic_are_dead_letters_without_of
     assert line.rows("select topic, record_offset, reason, payload from dead_letter") == [
         ("btcusdt@kline_1s", None, "no JSON", b"{{")
     ]
+
+
+async def test_frame_with_what_the_database_cannot_hold_is_a_dead_letter_too(line: Line) -> None:
+    frames = [
+        BadFrameRecord(
+            stream="a\x00b", reason="nobody asked for a\x00b", frame=b"{", connection="c1", received_at_ms=at
+        )
+        for at in (-1, 2**62)
+    ]
+    async with line.inserter() as (task, _):
+        await own_topics.send(line.engines.kafka_bootstrap_servers, line.topics.dead_frame, frames)
+        await line.until("the letters", lambda: line.rows("select count(*) from dead_letter") == [(2,)])
+        assert not task.done()
+    assert line.rows("select distinct topic, reason from dead_letter") == [("a\\0b", "nobody asked for a\\0b")]
+
+
+async def test_start_of_a_producer_explains_the_hole_and_ends_what_the_killed_one_left_open(line: Line) -> None:
+    klines = seconds_of("BTCUSDT", NOW_MS, 30)
+    left_open = FeedOutage(
+        symbol="BTCUSDT",
+        stream="kline_1s",
+        cause=GapCause.SILENCE,
+        from_time_ms=NOW_MS - 3_600_000,
+        to_time_ms=None,
+        detail="test",
+        event_time_ms=NOW_MS,
+    )
+    start = start_mark("BTCUSDT", Stream.KLINE_1S, NOW_MS + 15_000, NOW_MS)
+    servers = line.engines.kafka_bootstrap_servers
+    async with line.inserter():
+        await own_topics.send(servers, line.topics.feed_outage, [left_open, start])
+        await line.until("the start", lambda: line.rows("select count(*) from feed_outage") == [(2,)])
+        assert line.rows("select count(*) from feed_outage where to_time is null") == [(0,)]
+        await line.send(*klines[:10], *klines[20:25], *klines[28:])
+        await line.until_read(17)
+    assert line.gaps() == [(10, 20, "downtime", "open", None), (25, 28, "unknown", "open", None)]
 
 
 async def test_too_many_bad_records_stop_the_room_and_say_so(line: Line) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inserter.batch import Batch, BatchBuilder
-from inserter.watch import BAD_MIN_RECORDS, BadShare
+from inserter.watch import BAD_MIN_RECORDS, BAD_WINDOW_RECORDS, BadShare
 from inserter.write import copy_line
 from market.depth import MiniTicker
 from market.feed import BadFrameRecord
@@ -167,3 +167,12 @@ def test_bad_share_needs_enough_records() -> None:
     assert not share.is_too_large(few)
     assert BadShare(0.5).is_too_large(Batch(record_count=BAD_MIN_RECORDS, bad_count=BAD_MIN_RECORDS // 2 + 1))
     assert not BadShare(0.5).is_too_large(Batch(record_count=BAD_MIN_RECORDS, bad_count=BAD_MIN_RECORDS // 2))
+
+
+def test_bad_share_forgets_batches_of_one_record_exactly() -> None:
+    share = BadShare(0.5)
+    for number in range(5 * BAD_WINDOW_RECORDS):
+        assert not share.is_too_large(Batch(record_count=1, bad_count=number % 2)), number
+    for _ in range(BAD_WINDOW_RECORDS // 2 - 1):
+        assert not share.is_too_large(Batch(record_count=1))
+    assert [share.is_too_large(Batch(record_count=1, bad_count=1)) for _ in range(BAD_WINDOW_RECORDS)][-1]

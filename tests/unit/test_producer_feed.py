@@ -90,6 +90,17 @@ def test_a_cut_is_an_outage_from_the_first_second_not_delivered_until_delivery()
     assert world.feed.open_outages() == [TRADES]
 
 
+def test_a_start_is_written_down_just_before_the_first_second_that_it_can_bring() -> None:
+    world = World()
+    world.feed.report_start()
+    world.feed.on_unreachable((KLINES,), "refused")
+    assert world.outages() == [
+        ("kline_1s", GapCause.DOWNTIME, START_MS - 1000, START_MS),
+        ("trade", GapCause.DOWNTIME, START_MS - 1, START_MS),
+        ("kline_1s", GapCause.DISCONNECT, START_MS, None),
+    ]
+
+
 def test_the_end_of_one_of_two_connections_is_no_outage() -> None:
     world = World()
     world.feed.on_listening("c1.1", NAMES)
