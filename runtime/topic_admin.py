@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import Field
 
 from market.topics import Topic, Topics
@@ -82,8 +82,8 @@ async def apply(admin: AIOKafkaAdminClient, topics: Topics, settings: TopicSetti
     for name in present:
         wanted = wanted_config(declared[name], settings)
         changes = _compare(name, configs[name], wanted)
-        if changes:
-            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, wanted)])
+        if changes and not await _alter(admin, name, wanted):
+            changes = [replace(change, altered=False) for change in changes]
         differences += changes
         differences += await _grow(admin, declared[name], len(standing[name].partitions))
     return differences
@@ -91,11 +91,26 @@ async def apply(admin: AIOKafkaAdminClient, topics: Topics, settings: TopicSetti
 
 async def _create(admin: AIOKafkaAdminClient, topic: Topic, settings: TopicSettings) -> Difference:
     new = NewTopic(topic.name, topic.partitions, 1, topic_configs=wanted_config(topic, settings))
-    try:
-        await admin.create_topics([new])
-    except TopicAlreadyExistsError:
-        return Difference(topic.name, "topic", "being made by somebody else", "there", altered=True)
+    response = await admin.create_topics([new])
+    # The driver does not look at what the broker says of each topic.
+    for _, code, message in response.topic_errors:
+        if code == TopicAlreadyExistsError.errno:
+            return Difference(topic.name, "topic", "being made by somebody else", "there", altered=True)
+        if code:
+            raise for_code(code)(f"{topic.name} cannot be made: {message}")
     return Difference(topic.name, "topic", None, f"{topic.partitions} partitions", altered=True)
+
+
+async def _alter(admin: AIOKafkaAdminClient, name: str, wanted: dict[str, str]) -> bool:
+    """True when the broker has taken the settings; what it says against them goes to stderr."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, name, wanted)
+    taken = True
+    for response in await admin.alter_configs([resource]):
+        for code, message, *_ in response.resources:
+            if code:
+                sys.stderr.write(f"{name}: the broker refuses its settings: {message or for_code(code).__name__}\n")
+                taken = False
+    return taken
 
 
 def _compare(name: str, on_broker: Mapping[str, str], wanted: Mapping[str, str]) -> list[Difference]:
