@@ -7,8 +7,10 @@ is still away.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
+import struct
 import sys
 import threading
 from typing import Any
@@ -26,6 +28,8 @@ from webapp.settings import WebappSettings
 GRACEFUL_TIMEOUT_S = 2
 KEEPALIVE_S = 75
 DATABASE_CHECK_S = 2.0
+#: A thread waits at most so long for the next bytes of a request; gunicorn itself would wait for ever.
+REQUEST_READ_S = 3
 MAX_REQUEST_LINE_BYTES = 8190
 MAX_WAITING_CONNECTIONS = 512
 
@@ -96,11 +100,19 @@ def serve(settings: WebappSettings) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=MAX_WAITING_CONNECTIONS)
+        listener = socket.create_server((host, port), family=family, backlog=MAX_WAITING_CONNECTIONS)
     except OSError as error:
         why = "taken by another program" if error.errno == errno.EADDRINUSE else error.strerror
         sys.stderr.write(f"PORT: cannot listen on {host}:{port}: {why}\n")
         raise SystemExit(2) from None
+    # Accepted sockets inherit it (Linux). Such a read ends in BlockingIOError, whose traceback says nothing of use.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", REQUEST_READ_S, 0))
+    logging.getLogger("gunicorn.error").addFilter(_is_no_timeout)
+    return listener
+
+
+def _is_no_timeout(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
 
 
 def _keep_database(health: Health) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
@@ -14,7 +12,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("webapp.api.native.urls")),
     path("api/docs/", docs, name="api-docs"),
     path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("", include("webapp.pages.urls")),
 ]
-if find_spec("webapp.pages.urls"):
-    urlpatterns.append(path("", include("webapp.pages.urls")))
-    handler404 = "webapp.pages.views.not_found"
+handler404 = "webapp.pages.views.not_found"
