@@ -57,12 +57,12 @@ class Inbound:
             if isinstance(event, CloseConnection):
                 yield Closing(int(event.code), event.reason or "", by_client=True)
                 return
-            if isinstance(event, Pong):
-                continue
             is_whole = not isinstance(event, (TextMessage, BytesMessage)) or event.frame_finished
             if is_whole and not self._take_token(now_s):
                 yield Closing(CloseCode.POLICY, f"more than {MESSAGES_PER_S:.0f} messages a second")
                 return
+            if isinstance(event, Pong):
+                continue
             if isinstance(event, Ping):
                 yield PingReceived(bytes(event.payload))
             elif isinstance(event, BytesMessage):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Close
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, Ping, TextMessage
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
 from flask_stream.frames import CloseCode, Opcode, close_frame, encode_frame, text_frame
 from flask_stream.inbound import BURST_MESSAGES, Closing, Inbound, Message, PingReceived
@@ -87,6 +87,14 @@ def test_a_burst_passes_and_one_more_does_not() -> None:
     burst = client_frames(*[TextMessage(data="x")] * int(BURST_MESSAGES))
     assert events_of(inbound, burst) == [Message("x")] * int(BURST_MESSAGES)
     (event,) = events_of(inbound, client_frames(TextMessage(data="x")))
+    assert isinstance(event, Closing)
+    assert event.code == CloseCode.POLICY
+
+
+def test_pongs_count_like_everything_else() -> None:
+    """A flood of them would cost the thread that serves all."""
+    flood = client_frames(*[Pong()] * int(BURST_MESSAGES + 1))
+    (event,) = events_of(Inbound(MAX_MESSAGE_BYTES, 0.0), flood)
     assert isinstance(event, Closing)
     assert event.code == CloseCode.POLICY
 
