@@ -123,6 +123,8 @@ def ask_ready(health_url: str) -> tuple[bool, str]:
             return True, ""
         reasons = json.loads(body).get("reasons", [])
         return False, "; ".join(map(str, reasons))[:MAX_REASON_CHARACTERS]
+    except TimeoutError:
+        return False, "does not answer"
     except (OSError, http.client.HTTPException):
         return False, "starting"
     except ValueError:
