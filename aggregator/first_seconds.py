@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from market.errors import BadFrame
 from market.interval import SECOND_MS, Interval
 from market.kline import Kline
 from runtime.clock import Clock
@@ -46,7 +47,7 @@ on conflict (symbol, open_time) do nothing
 MARK_DIRTY = """
 insert into dirty_minute (symbol, open_time)
 select distinct %s, date_trunc('minute', timestamptz 'epoch' + ms * interval '1 millisecond')
-from unnest(%s::bigint[]) ms
+from unnest(%s::bigint[]) ms order by 2
 on conflict (symbol, open_time) do update set marks = dirty_minute.marks + 1
 """
 
@@ -75,7 +76,7 @@ class FirstSeconds:
         start_ms = first - MAX_KLINE_ROWS * SECOND_MS
         try:
             klines = self._rest.klines(symbol, Interval.S1, start_ms, first - SECOND_MS)
-        except RestRefused as error:
+        except (RestRefused, BadFrame) as error:
             # Some exchanges of this protocol have no 1 s klines (binance.md 11).
             log.info("no_first_seconds", symbol=symbol, error=str(error))
             klines = []

@@ -12,6 +12,7 @@ from typing import Final
 
 from aggregator import sql
 from aggregator.roll_up import make_parents
+from market.errors import BadFrame
 from market.interval import Interval
 from market.kline import Kline
 from runtime.clock import Clock
@@ -41,7 +42,7 @@ cross join lateral (
             and g.from_time < c.open_time + interval '1 minute' and g.to_time > c.open_time)
 ) k
 where m.is_followed and m.history_loaded_at is not null
-group by k.symbol limit %s
+group by k.symbol order by max(k.open_time) desc limit %s
 """
 CREATE_STAGE = """
 create temp table if not exists candle_stage (
@@ -108,7 +109,7 @@ class History:
         interval = self._left[0]
         try:
             klines = self._closed(self._symbol, interval, None, None)
-        except RestRefused as error:
+        except (RestRefused, BadFrame) as error:
             log.warning("history_refused", symbol=self._symbol, interval=interval.value, error=str(error))
             klines = []
         with connection.transaction():
@@ -135,7 +136,11 @@ class History:
         rows = connection.execute(BEGUN_LATE, [TOP_UP_MAX_SYMBOLS]).fetchall()
         connection.commit()
         for symbol, first, last in rows:
-            klines = self._closed(symbol, Interval.M1, _ms(first), _ms(last))
+            try:
+                klines = self._closed(symbol, Interval.M1, _ms(first), _ms(last))
+            except (RestRefused, BadFrame) as error:
+                log.warning("first_minutes_refused", symbol=symbol, error=str(error))
+                continue
             with connection.transaction():
                 wait_for_lock(connection)
                 store(connection, symbol, Interval.M1, klines, is_published=True)

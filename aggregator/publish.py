@@ -18,6 +18,7 @@ from market.interval import Interval
 from market.kline import Candle, Source
 from market.record_codec import encode_record
 from runtime.database import Connection, TupleRow
+from runtime.kafka_batches import close_producer
 from runtime.kafka_client import KafkaError, KafkaProducer, load_topics, new_producer
 from runtime.logs import get_logger
 
@@ -76,10 +77,11 @@ class Publisher:
             ]
             await asyncio.gather(*futures)
         except BaseException:
-            # A producer that failed may hold records of this piece: the next try starts with a new one.
+            # A producer that failed may hold records of this piece: the next try starts with a new one, and the
+            # old one must not bring them after it.
             producer_left, self._producer = self._producer, None
             if producer_left is not None:
-                self._closing = asyncio.create_task(producer_left.stop())
+                self._closing = asyncio.create_task(close_producer(producer_left, CLOSE_TIMEOUT_S))
             raise
 
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aggregator.settings import AggregatorSettings
-from runtime.database import Connection, TupleRow, connect, sql
+from runtime.database import Connection, LockNotAvailable, TupleRow, connect, sql
+from runtime.logs import get_logger
 from runtime.settings import load
 
 #: A drop shuts readers out for an instant; rather than queue everybody behind a long reader it gives up.
@@ -31,11 +32,14 @@ PRUNE = (
     "delete from feed_outage where to_time < now() - make_interval(days => %s)",
 )
 
+log = get_logger(__name__)
+
 
 def apply_retention(connection: Connection[TupleRow], keep_hours: int, letters_days: int) -> list[str]:
     """Drop partitions that end `keep_hours` or more before the newest watermark, prune dead letters and outages.
 
-    Returns the names of the dropped partitions. Raises what the driver raises; each drop is its own transaction.
+    Returns the names of the dropped partitions; one that a long reader holds is left for the next time. Raises what
+    the driver raises; each drop is its own transaction.
     """
     with connection.transaction():
         row = connection.execute(NEWEST).fetchone()
@@ -44,12 +48,17 @@ def apply_retention(connection: Connection[TupleRow], keep_hours: int, letters_d
             connection.execute(statement, [letters_days])
     if row is None or row[0] is None:
         return []
-    old = expired(names, row[0], keep_hours)
-    for name in old:
-        with connection.transaction():
-            connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(DROP_LOCK_TIMEOUT_MS)))
-            connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(name)))
-    return old
+    dropped = []
+    for name in expired(names, row[0], keep_hours):
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(DROP_LOCK_TIMEOUT_MS)))
+                connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(name)))
+        except LockNotAvailable as error:
+            log.warning("partition_is_being_read", partition=name, error=str(error).splitlines()[0])
+        else:
+            dropped.append(name)
+    return dropped
 
 
 def expired(names: list[str], newest: datetime, keep_hours: int) -> list[str]:

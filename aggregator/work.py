@@ -14,16 +14,17 @@ from aggregator.retention import apply_retention
 from aggregator.roll_up import lateness_s, roll_up
 from aggregator.settings import AggregatorSettings
 from aggregator.symbols import refresh_symbols
+from market.errors import MarketError
 from runtime.clock import Clock, new_random
 from runtime.database import Connection, DatabaseError, TupleRow, connect, is_retryable
 from runtime.errors import Retryable
-from runtime.exchange_rest import ExchangeRest
+from runtime.exchange_rest import ExchangeRest, RestRefused
 from runtime.health import Health
 from runtime.logs import get_logger
-from runtime.retry import Backoff
+from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 
 HISTORY_SLICE_S = 0.8
-MAX_DELAY_S = 10.0
+EXCHANGE_MAX_DELAY_S = 10.0
 
 WINDOWS = Counter("aggregate_windows", "Minutes rolled up, by outcome", ["outcome"])
 LATENESS_S = Gauge("aggregate_lateness_seconds", "How far the oldest dirty minute lies behind the watermark")
@@ -56,6 +57,7 @@ class Work:
         self._running = {name: threading.Lock() for name in ("history", "symbols", "retention")}
         self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
         self._publisher = Publisher(settings.kafka_bootstrap_servers)
+        self._wanted = settings.symbols
         self._history = History(self._rest, clock)
         self._first_seconds = FirstSeconds(self._rest, clock)
 
@@ -92,7 +94,10 @@ class Work:
         self._alone("symbols", "exchange", self._refresh)
 
     def _refresh(self) -> None:
-        refresh_symbols(self._connection(), self._rest, self._settings.symbols)
+        followed = refresh_symbols(self._connection(), self._rest, self._wanted)
+        if followed and self._wanted.lower().startswith("top:"):
+            # Asked once: the producer keeps its symbols for its whole life too.
+            self._wanted = ",".join(followed)
         self._symbols_known = True
 
     _symbols_known = False
@@ -133,10 +138,10 @@ class Work:
         """Do it; when something is away, say so in health and leave it alone for a while (full jitter)."""
         if self._clock.monotonic_s() < self._not_before_s.get(needs, 0.0):
             return
-        backoff = self._backoffs.setdefault(needs, Backoff(new_random(), max_delay_s=MAX_DELAY_S))
+        backoff = self._backoffs.setdefault(needs, _new_backoff(needs))
         try:
             step()
-        except (Retryable, BrokerAway, DatabaseError) as error:
+        except (Retryable, BrokerAway, DatabaseError, RestRefused, MarketError) as error:
             if isinstance(error, DatabaseError):
                 self._drop_connection()
                 if not is_retryable(error) and error.sqlstate != UNDEFINED_TABLE:
@@ -164,6 +169,12 @@ class Work:
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+
+def _new_backoff(needs: str) -> Backoff:
+    if needs == "exchange":
+        return Backoff(new_random(), max_delay_s=EXCHANGE_MAX_DELAY_S, quick_tries=STARTING_TRIES)
+    return Backoff(new_random(), max_delay_s=ENGINE_MAX_DELAY_S)
 
 
 #: The schema is not there yet: the migrations are still running.

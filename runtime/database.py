@@ -27,6 +27,7 @@ __all__ = [
     "AsyncConnection",
     "Connection",
     "DatabaseError",
+    "LockNotAvailable",
     "OperationalError",
     "TupleRow",
     "UnusableData",
@@ -41,6 +42,7 @@ __all__ = [
 
 DatabaseError = psycopg.Error
 OperationalError = psycopg.OperationalError
+LockNotAvailable = psycopg.errors.LockNotAvailable
 #: The values themselves are refused (out of range, constraint): SQLSTATE classes 22 and 23.
 UnusableData = (psycopg.DataError, psycopg.IntegrityError)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 import msgspec
@@ -31,6 +31,7 @@ MAX_RETRY_AFTER_S: Final = 3 * 24 * 3600
 WINDOW_MS: Final = 60_000
 
 log = get_logger(__name__)
+_T = TypeVar("_T")
 
 
 class RestUnavailable(Retryable):
@@ -47,6 +48,23 @@ class RestRefused(Exception):
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(f"{code} {message}")
         self.status, self.code, self.message = status, code, message
+
+
+class _ServerTime(msgspec.Struct):
+    server_time: int = msgspec.field(name="serverTime")
+
+
+class _DayTurnover(msgspec.Struct):
+    symbol: str
+    quote_volume: Decimal = msgspec.field(name="quoteVolume")
+
+
+def _decoded(body: bytes, kind: type[_T]) -> _T:
+    """A captive portal or a proxy answers 200 too: not the exchange, so try again later."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RestUnavailable(f"not an answer of the exchange: {error}") from error
 
 
 class ExchangeRest:
@@ -70,8 +88,8 @@ class ExchangeRest:
         self._client.close()
 
     def server_time_ms(self) -> int:
-        """The exchange's clock."""
-        return msgspec.json.decode(self.get("time", {}), type=dict[str, int])["serverTime"]
+        """The exchange's clock. Raises RestUnavailable for an answer that is none of the exchange's."""
+        return _decoded(self.get("time", {}), _ServerTime).server_time
 
     def symbol_infos(self) -> list[SymbolInfo]:
         """All symbols with their steps and status."""
@@ -97,15 +115,13 @@ class ExchangeRest:
         return decode_rest_klines(self.get("klines", query), symbol, interval, self._clock.now_ms())
 
     def most_traded(self, count: int, quote_asset: str = "USDT") -> list[str]:
-        """The `count` symbols of this quote asset with the largest 24 h turnover, largest first."""
+        """The `count` symbols of this quote asset with the largest 24 h turnover, largest first.
 
-        class Entry(msgspec.Struct):
-            symbol: str
-            quote_volume: str = msgspec.field(name="quoteVolume")
-
-        entries = msgspec.json.decode(self.get("ticker/24hr", {}), type=list[Entry])
+        Raises RestUnavailable for an answer that is none of the exchange's.
+        """
+        entries = _decoded(self.get("ticker/24hr", {}), list[_DayTurnover])
         ours = [entry for entry in entries if entry.symbol.endswith(quote_asset)]
-        ours.sort(key=lambda entry: Decimal(entry.quote_volume), reverse=True)
+        ours.sort(key=lambda entry: entry.quote_volume, reverse=True)
         return [entry.symbol for entry in ours[:count]]
 
     def get(self, endpoint: str, query: dict[str, str | int]) -> bytes:

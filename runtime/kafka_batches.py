@@ -79,14 +79,16 @@ class BatchProducer:
 
     async def close(self, timeout_s: float) -> None:
         """Send what was handed over, at most `timeout_s`; then let go of it and close all connections."""
-        try:
-            await asyncio.wait_for(self._client.stop(), timeout_s)
-        except (TimeoutError, KafkaError, OSError):
-            await self._abandon()
+        await close_producer(self._client, timeout_s)
 
-    async def _abandon(self) -> None:
-        """End the sending task too: left alone it would send, later, what the caller sends again."""
-        for closing in (self._client._sender.close(), self._client.client.close()):
+
+async def close_producer(client: KafkaProducer, timeout_s: float) -> None:
+    """Send what it holds, at most `timeout_s`; then end its sending task too: left alone that would send, later, what
+    the caller sends again."""
+    try:
+        await asyncio.wait_for(client.stop(), timeout_s)
+    except (TimeoutError, KafkaError, OSError):
+        for closing in (client._sender.close(), client.client.close()):
             try:
                 await asyncio.wait_for(closing, ABANDON_TIMEOUT_S)
             except (TimeoutError, KafkaError, OSError):

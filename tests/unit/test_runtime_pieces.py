@@ -134,6 +134,15 @@ def test_a_dead_host_fails_over_and_a_refusal_does_not(monkeypatch: pytest.Monke
         rest.klines("NOPE", Interval.M1, None, None)
 
 
+def test_an_answer_that_is_none_of_the_exchanges_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    rest = client(monkeypatch, ManualClock(60_000), [httpx.Response(200, text="<html>log in</html>") for _ in range(2)])
+    with pytest.raises(RestUnavailable, match="not an answer of the exchange"):
+        rest.server_time_ms()
+    rest = client(monkeypatch, ManualClock(60_000), [httpx.Response(200, json=[{"symbol": "BTCUSDT"}])])
+    with pytest.raises(RestUnavailable, match="not an answer of the exchange"):
+        resolve_symbols("top:2", rest)
+
+
 def test_symbols_are_resolved_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tickers = [{"symbol": s, "quoteVolume": v} for s, v in [("AUSDT", "5"), ("BUSDT", "50"), ("CBTC", "900")]]
     rest = client(monkeypatch, ManualClock(60_000), [])
