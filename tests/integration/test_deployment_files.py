@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import socket
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 import typer.main
 
 from runtime import health, probe, settings_table
 from stack.cli import app
 from stack.cron import parse
+from stack.engines import valkey
+from stack.program import python_child
 from tests.integration.compose_file import (
     ROOT,
     MissingVariable,
@@ -24,6 +28,7 @@ from tests.integration.compose_file import (
     secret_names,
     services,
 )
+from tests.stack_process import free_port, wait_for
 
 SERVICES = services(filled_in())
 OURS = [service for service in SERVICES.values() if service.is_ours]
@@ -108,6 +113,29 @@ def test_there_is_no_default_secret(name: str) -> None:
     with pytest.raises(MissingVariable):
         services(filled_in(**{name: ""}))
     assert not re.search(rf"\$\{{{name}(?!:\?)", COMPOSE_TEXT)
+
+
+def test_the_task_broker_wants_its_password_and_shows_it_to_nobody(tmp_path: Path) -> None:
+    service, port = SERVICES["valkey"], free_port()
+    shell, option, script = service.command
+    script = script.replace("<<END\n", f'<<END\nbind 127.0.0.1\nport {port}\ndir "{tmp_path}"\n')
+    path = f"{valkey.binary().parent}:/usr/bin:/bin"
+    command = [*python_child(), "--die", "KILL", "--", shell, option, script]
+    process = subprocess.Popen(command, env=service.environment | {"PATH": path}, stdout=subprocess.DEVNULL)
+    try:
+        wait_for("valkey", lambda: valkey.is_ready(port), 20)
+        password = service.environment["VALKEY_PASSWORD"]
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            for request, answer in (("PING", b"-NOAUTH"), (f"AUTH {password}", b"+OK"), ("PING", b"+PONG")):
+                connection.sendall(f"{request}\r\n".encode())
+                assert connection.recv(200).startswith(answer)
+        # The process itself, not a shell before it: it gets the signal that stops the container.
+        shown = psutil.Process(process.pid).cmdline()
+        assert Path(shown[0].split()[0]).name == "valkey-server"
+        assert password not in " ".join(shown)
+    finally:
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 def test_env_example_and_compose_know_the_same_variables() -> None:
