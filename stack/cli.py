@@ -12,7 +12,7 @@ import typer
 
 from runtime.clock import SystemClock, sleep_s
 from stack import check, status
-from stack.layout import ROOT, Layout
+from stack.layout import Layout
 from stack.log_files import follow as follow_log
 from stack.log_files import newest
 from stack.program import EngineError
@@ -177,7 +177,6 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 def pass_on(module: str, arguments: list[str]) -> None:
     """Become `python -m module arguments`, told where this stack is."""
     environment = status.stack_environment(find_layout())
-    os.chdir(os.environ.get("PWD", ROOT))
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from runtime.clock import ManualClock
 from runtime.topic_logs import BrokerLogs, TopicLog
-from stack import check, cron, ports, status, up
+from stack import check, cli, cron, ports, status, up
 from stack.backup import prune
 from stack.doctor import locked_versions
 from stack.engines import jars, kafka, valkey
@@ -266,3 +266,14 @@ def test_upkeep_that_runs_is_ended_with_the_stack(tmp_path: Path) -> None:
     started = [job.running for job in jobs._jobs]
     jobs.stop()
     assert all(process is not None and process.poll() is not None for process in started)
+
+
+def test_a_passed_on_command_stays_where_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PWD may tell of another directory (cron, a program that changed it): relative file names go by the real one."""
+    called: list[tuple[Path, list[str], str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", "/")
+    monkeypatch.setenv("DATA_DIR", "data")
+    monkeypatch.setattr(os, "execve", lambda *given: called.append((Path.cwd(), given[1][1:], given[2]["DATA_DIR"])))
+    cli.pass_on("producer.record", ["--output", "x"])
+    assert called == [(tmp_path, ["-m", "producer.record", "--output", "x"], str(tmp_path / "data"))]
