@@ -176,8 +176,9 @@ class Inserter:
                 if self._bad_share.is_too_large(batch):
                     await self._halt()
                     return
-                started_s = self._clock.monotonic_s()
+                started_s = watch.writing_since_s = self._clock.monotonic_s()
                 await writer.write(batch)
+                watch.writing_since_s = None
                 meter.BATCH_SECONDS.observe(self._clock.monotonic_s() - started_s)
                 self._backoff.reset()
                 self._health.clear_problem("inserter")

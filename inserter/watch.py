@@ -19,6 +19,8 @@ from runtime.logs import get_logger
 GROUP = "inserter"
 ASK_EVERY_S = 5.0
 ASK_TIMEOUT_S = 5.0
+#: A batch takes well under a second; the database's own limits end what takes half a minute.
+SLOW_WRITE_S = 10.0
 #: Every this many rounds the ids of the topics are compared too.
 IDS_EVERY_ROUNDS = 6
 BAD_WINDOW_RECORDS = 1_000
@@ -60,6 +62,8 @@ class Watch:
         states: Mapping[str, TopicState],
     ) -> None:
         self.topic_changed = False
+        #: monotonic time at which the batch that is being written was handed to the database
+        self.writing_since_s: float | None = None
         self._settings = settings
         self._health = health
         self._clock = clock
@@ -80,8 +84,18 @@ class Watch:
                 self._health.set_problem("kafka", f"broker does not answer: {type(error).__name__} {error}".strip())
             else:
                 self._health.clear_problem("kafka")
+            self.judge_database()
             rounds += 1
             await asyncio.sleep(ASK_EVERY_S)
+
+    def judge_database(self) -> None:
+        """Show a database that holds a batch for long: a stopped server says nothing, not even an error."""
+        since_s = self.writing_since_s
+        waited_s = 0.0 if since_s is None else self._clock.monotonic_s() - since_s
+        if waited_s > SLOW_WRITE_S:
+            self._health.set_problem("database", f"no answer for {waited_s:.0f} s")
+        else:
+            self._health.clear_problem("database")
 
     def committed(self, batch: Batch) -> None:
         """A batch is in the database."""

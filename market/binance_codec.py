@@ -209,6 +209,8 @@ def _to_partial(frame: _PartialDepthFrame, symbol: str, received_at_ms: int) -> 
 
 
 def _to_book_ticker(frame: _BookTickerFrame, received_at_ms: int) -> BookTicker:
+    if not (frame.bid_price.is_finite() and frame.ask_price.is_finite()):
+        raise BadFrame(f"bookTicker of {frame.symbol}: a price is not a number")
     return BookTicker(
         symbol=frame.symbol,
         update_id=frame.update_id,
@@ -221,6 +223,9 @@ def _to_book_ticker(frame: _BookTickerFrame, received_at_ms: int) -> BookTicker:
 
 
 def _to_mini_ticker(frame: _MiniTickerFrame, received_at_ms: int) -> MiniTicker:
+    values = (frame.open, frame.high, frame.low, frame.close, frame.base_volume, frame.quote_volume)
+    if not all(value.is_finite() for value in values):
+        raise BadFrame(f"miniTicker of {frame.symbol}: a value is not a number")
     return MiniTicker(
         symbol=frame.symbol,
         open=frame.open,

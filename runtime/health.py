@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, generate_latest
 
 REQUEST_TIMEOUT_S = 5
+BUILD = Gauge("chart_build_info", "Which version of which room this is; always 1", ["room", "version"])
 
 
 class Health:
@@ -79,6 +81,7 @@ def serve(health: Health, port: int, host: str = "127.0.0.1") -> int:
         def log_message(self, format: str, *args: object) -> None:
             """Probes every second would drown the log."""
 
+    BUILD.labels(health.room, version("candlewire")).set(1)
     server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

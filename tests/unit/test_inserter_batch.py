@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inserter.batch import Batch, BatchBuilder
-from inserter.watch import BAD_MIN_RECORDS, BAD_WINDOW_RECORDS, BadShare
+from inserter.settings import InserterSettings
+from inserter.watch import BAD_MIN_RECORDS, BAD_WINDOW_RECORDS, SLOW_WRITE_S, BadShare, Watch
 from inserter.write import copy_line
 from market.depth import MiniTicker
 from market.feed import BadFrameRecord
 from market.interval import Interval
 from market.kline import Kline
 from market.record_codec import encode_record
+from runtime.clock import ManualClock
+from runtime.health import Health
 from runtime.kafka_client import ConsumerRecord, TopicPartition, load_topics
 
 TOPICS = load_topics()
@@ -176,3 +179,20 @@ def test_bad_share_forgets_batches_of_one_record_exactly() -> None:
     for _ in range(BAD_WINDOW_RECORDS // 2 - 1):
         assert not share.is_too_large(Batch(record_count=1))
     assert [share.is_too_large(Batch(record_count=1, bad_count=1)) for _ in range(BAD_WINDOW_RECORDS)][-1]
+
+
+def test_a_database_that_does_not_answer_is_seen_in_health() -> None:
+    clock, health = ManualClock(), Health("inserter")
+    watch = Watch(InserterSettings(), TOPICS, health, clock, {})
+    watch.writing_since_s = clock.monotonic_s()
+    watch.judge_database()
+    assert health.report(readiness=False)[0] == 200
+    clock.advance(int(SLOW_WRITE_S * 1000) + 1)
+    watch.judge_database()
+    assert health.report(readiness=False) == (
+        503,
+        {"room": "inserter", "ok": False, "reasons": ["database: no answer for 10 s"]},
+    )
+    watch.writing_since_s = None
+    watch.judge_database()
+    assert health.report(readiness=False)[0] == 200

@@ -166,6 +166,19 @@ def test_rubbish_never_raises_anything_else(rubbish: bytes) -> None:
             assert decode_bytes(rubbish) is not None
 
 
+@pytest.mark.parametrize(
+    ("stream", "frame"),
+    [
+        ("btcusdt@miniTicker", {"E": 1, "s": "BTCUSDT", "c": "1", "o": "NaN", "h": "1", "l": "1", "v": "1", "q": "1"}),
+        ("btcusdt@bookTicker", {"u": 1, "s": "BTCUSDT", "b": "Infinity", "B": "1", "a": "1", "A": "1"}),
+        ("btcusdt@trade", {"E": 1, "s": "BTCUSDT", "t": 1, "p": "NaN", "q": "1", "T": 1, "m": True}),
+    ],
+)
+def test_a_price_that_is_no_number_is_refused(stream: str, frame: dict[str, object]) -> None:
+    with pytest.raises(BadFrame, match="not a number"):
+        decode_event(stream, json.dumps(frame).encode(), 1)
+
+
 def test_control_replies_have_no_stream() -> None:
     assert decode_envelope('{"result":null,"id":1}').stream is None
     assert (

@@ -65,7 +65,9 @@ def test_health_says_why() -> None:
     assert (status, json.loads(body)["reasons"]) == (503, ["kafka: broker not reachable"])
     state.clear_problem("kafka")
     assert fetch(port, "/healthz")[0] == 200
-    assert b"process_resident_memory_bytes" in fetch(port, "/metrics")[1]
+    metrics = fetch(port, "/metrics")[1]
+    assert b"process_resident_memory_bytes" in metrics
+    assert b'chart_build_info{room="test",version="' in metrics
     assert fetch(port, "/nothing")[0] == 404
 
 
