@@ -57,6 +57,7 @@ class Pump:
         self._broken = asyncio.Event()
         self._emptied = asyncio.Event()
         self._is_finishing = False
+        self._bug: BaseException | None = None
         self.produced: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.observe_ack: Callable[[float], None] = lambda _: None
@@ -100,6 +101,8 @@ class Pump:
             done, _ = await asyncio.wait({*tasks, broken}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if self._bug is not None:
+                raise self._bug
         finally:
             for task in (*tasks, broken, *self._hand_overs):
                 task.cancel()
@@ -120,7 +123,14 @@ class Pump:
                 if lane.waiting and not lane.in_flight:
                     task = asyncio.create_task(self._hand_over(lane, client))
                     self._hand_overs.add(task)
-                    task.add_done_callback(self._hand_overs.discard)
+                    task.add_done_callback(self._handed_over)
+
+    def _handed_over(self, task: asyncio.Task[None]) -> None:
+        """What no broker can cause is our bug: `_serve` raises it, the room ends and is started again."""
+        self._hand_overs.discard(task)
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            self._bug = bug
+            self._broken.set()
 
     async def _hand_over(self, lane: Lane, client: BatchProducer) -> None:
         """The oldest records of one lane, until each is acknowledged or back in front."""

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from market.stream import Stream
 from producer.connections import AttemptBudget, Handover, Hosts, StreamKey
 from producer.feed import Feed
 from producer.session import CannotConnect, Listener, Session
@@ -53,6 +54,8 @@ class Slot:
     def __init__(self, name: str, keys: tuple[StreamKey, ...], exchange: Exchange) -> None:
         self.name = name
         self._names = tuple(key.name for key in keys)
+        #: These come each second, trades or not: when all of them rest, the exchange is silent.
+        self._seconds = {key.name for key in keys if key.stream is Stream.KLINE_1S}
         self._x = exchange
         self._hosts = Hosts(exchange.settings.ws_urls())
         max_delay_s = exchange.settings.reconnect_max_delay_s
@@ -132,6 +135,10 @@ class Slot:
         silent = self._x.feed.silent_streams(self._names)
         if not silent:
             self._silence_backoff.reset()
+        if self._seconds and self._seconds.issubset(silent):
+            self._x.health.set_problem(f"{self.name} feed", "connected, but no kline_1s comes")
+        else:
+            self._x.health.clear_problem(f"{self.name} feed")
         if now_s < self._replace_not_before_s or self._budget_wait_s() > 0:
             return ""
         if self._shutdown_announced:

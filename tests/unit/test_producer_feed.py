@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -12,9 +13,15 @@ from market.stream import Stream
 from producer.buffer import Buffer, Lane
 from producer.connections import StreamKey
 from producer.feed import BadShare, Feed, TooManyBadFrames
+from producer.publish import Linger, Pump
+from producer.settings import ProducerSettings
 from producer.silence import FRAMES_TO_KNOW, MAX_LIMIT_S, Silence
-from runtime.clock import ManualClock
+from producer.slots import Exchange, Slot
+from runtime.clock import ManualClock, new_random
+from runtime.health import Health
+from runtime.kafka_batches import BatchProducer
 from runtime.kafka_client import load_topics
+from runtime.lifecycle import Stop
 
 START_MS = 1_700_000_000_000
 KLINES, TRADES = "btcusdt@kline_1s", "btcusdt@trade"
@@ -201,3 +208,46 @@ def test_control_frames_are_given_back_in_both_wrappings() -> None:
     assert reply is not None
     assert reply.id == 3
     assert world.feed.bad_frames == 0
+
+
+async def test_an_exchange_that_is_connected_but_silent_is_seen_in_health() -> None:
+    world, health = World(), Health("producer")
+    exchange = Exchange(ProducerSettings(), world.feed, world.clock, new_random(1), health, Stop())
+    slot = Slot("c1", (StreamKey("BTCUSDT", Stream.KLINE_1S), StreamKey("BTCUSDT", Stream.TRADE)), exchange)
+    world.feed.on_listening("c1.1", NAMES)
+    world.second(0)
+    slot._due_replacement()
+    assert health.report(readiness=False)[0] == 200
+    world.clock.advance(5_000)
+    slot._due_replacement()
+    assert "no kline_1s comes" in str(health.report(readiness=False)[1]["reasons"])
+    world.second(5)
+    slot._due_replacement()
+    assert health.report(readiness=False)[0] == 200
+
+
+class OwnBug(BatchProducer):
+    """A client whose use shows a mistake of ours."""
+
+    def __init__(self) -> None:
+        """Needs no broker."""
+
+    async def partition_count(self, topic: str) -> int:
+        """The mistake."""
+        raise TypeError(topic)
+
+    async def close(self, timeout_s: float) -> None:
+        """Nothing to close."""
+
+
+async def test_a_bug_in_a_hand_over_ends_the_pump_and_keeps_the_records() -> None:
+    world = World()
+    world.second(0)
+    pump = Pump(world.buffer, Linger(0.0, 0.0, 30.0), world.clock, Health("producer"), lambda: None)
+
+    async def open_client() -> BatchProducer:
+        return OwnBug()
+
+    with pytest.raises(TypeError, match="kline_1s"):
+        await asyncio.wait_for(pump.run(open_client), 10)
+    assert world.buffer.waiting_records() == 1
