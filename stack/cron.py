@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,15 +73,20 @@ class Cron:
 
     def run_due(self) -> None:
         """Start what is due; a job that still runs from the last time is left alone."""
-        now_ms = self._clock.now_ms()
         for job in self._jobs:
-            if job.running is not None and self._is_over(job):
-                job.running = None
-            if now_ms < job.due_ms:
-                continue
+            try:
+                self._look_at(job, self._clock.now_ms())
+            except OSError as error:
+                # A full disk, no process to be had: upkeep waits for its next time, whoever runs it goes on.
+                sys.stderr.write(f"upkeep: {job.command}: {error}\n")
+
+    def _look_at(self, job: Job, now_ms: int) -> None:
+        if job.running is not None:
+            self._look_at_running(job, job.running)
+        if now_ms >= job.due_ms:
             job.due_ms = next_due_ms(job.schedule, now_ms)
             if job.running is None:
-                self._start(job, now_ms)
+                self._start(job)
 
     def stop(self) -> None:
         """End what still runs, all jobs within STOP_WAIT_S together."""
@@ -94,18 +100,17 @@ class Cron:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def _is_over(self, job: Job) -> bool:
-        assert job.running is not None
-        code = job.running.poll()
+    def _look_at_running(self, job: Job, process: subprocess.Popen[bytes]) -> None:
+        code = process.poll()
         if code is None:
             if self._clock.monotonic_s() > job.kill_at_s:
-                job.running.kill()
-            return False
+                process.kill()
+            return
+        job.running = None
         if code != 0:
             self._note(f"exit code {code}: {job.command}")
-        return True
 
-    def _start(self, job: Job, now_ms: int) -> None:
+    def _start(self, job: Job) -> None:
         if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
             self._log.replace(self._log.with_suffix(".log.1"))
         self._note(f"start: {job.command}")

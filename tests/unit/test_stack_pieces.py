@@ -268,6 +268,18 @@ def test_upkeep_that_runs_is_ended_with_the_stack(tmp_path: Path) -> None:
     assert all(process is not None and process.poll() is not None for process in started)
 
 
+def test_upkeep_that_cannot_start_waits_for_its_next_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A log that cannot be written (a full disk, here a missing directory) does not end whoever runs the upkeep."""
+    crontab = tmp_path / "crontab"
+    crontab.write_text("* * * * * true\n")
+    clock = ManualClock(1_795_219_200_000)
+    jobs = cron.Cron(Layout(tmp_path / "missing"), os.environ, clock, crontab)
+    for _ in range(2):
+        clock.advance(60_000)
+        jobs.run_due()
+    assert capsys.readouterr().err.count("upkeep: true: ") == 2
+
+
 def test_a_passed_on_command_stays_where_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PWD may tell of another directory (cron, a program that changed it): relative file names go by the real one."""
     called: list[tuple[Path, list[str], str]] = []
