@@ -87,7 +87,10 @@ def cause_of(from_ms: int, to_ms: int, outages: Iterable[Outage], fallback: GapC
     (the seconds were there), a jump of offsets does not."""
     if fallback is GapCause.LOG_EXPIRED:
         return fallback
-    return next((outage.cause for outage in outages if outage.meets(from_ms, to_ms)), fallback)
+    meeting = [outage for outage in outages if outage.meets(from_ms, to_ms)]
+    # What began the hole, not what went on while it lasted: a producer that starts before its exchange reports a
+    # disconnect too, after hours of downtime.
+    return min(meeting, key=lambda outage: abs(outage.from_ms - from_ms)).cause if meeting else fallback
 
 
 @dataclass(frozen=True)

@@ -150,3 +150,16 @@ def test_outage_reported_late_explains_open_gaps_of_unknown_cause_only() -> None
 
 def test_runs_joins_touching_seconds() -> None:
     assert runs([3 * S, S, 2 * S, 7 * S]) == [(S, 4 * S), (7 * S, 8 * S)]
+
+
+def test_the_outage_that_began_the_hole_gives_the_cause() -> None:
+    hour_ms, start_ms = 3_600_000, 10_000_000
+    old = Outage("BTCUSDT", 0, None, GapCause.SILENCE)
+    mark = Outage("BTCUSDT", start_ms - 1000, start_ms, GapCause.DOWNTIME)
+    unreachable = Outage("BTCUSDT", start_ms, start_ms + 5000, GapCause.DISCONNECT)
+    outages = [unreachable, mark, old]
+    assert cause_of(start_ms - hour_ms, start_ms + 5000, outages) is GapCause.DOWNTIME
+    assert cause_of(start_ms, start_ms + 5000, outages) is GapCause.DISCONNECT
+    assert cause_of(start_ms - hour_ms, start_ms - hour_ms + 1000, outages) is GapCause.SILENCE
+    later = Outage("BTCUSDT", start_ms + 6000, start_ms + 9000, GapCause.SILENCE)
+    assert cause_of(start_ms + 6000, start_ms + 9000, [later, unreachable]) is GapCause.SILENCE
