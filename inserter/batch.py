@@ -107,6 +107,8 @@ class Batch:
     record_count: int = 0
     byte_count: int = 0
     bad_count: int = 0
+    #: the rows as COPY text when there are enough of them; None = row by row
+    copy_text: str | None = None
 
     @property
     def row_count(self) -> int:
@@ -218,6 +220,11 @@ class BatchBuilder:
     def _add_dead_letter(self, record: ConsumerRecord, reason: str) -> None:
         self.batch.bad_count += 1
         self.batch.dead_letters.append(dead_letter_of(record, reason))
+
+
+def rows_of(batch: Batch) -> list[Row]:
+    """All rows of the batch."""
+    return [row for rows in batch.rows.values() for row in rows.values()]
 
 
 def dead_letter_of(record: ConsumerRecord, reason: str) -> DeadLetter:

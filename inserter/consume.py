@@ -22,8 +22,9 @@ import asyncio
 import contextlib
 
 from inserter import meter
-from inserter.batch import Batch, BatchBuilder
+from inserter.batch import Batch, BatchBuilder, rows_of
 from inserter.positions import LogRange, Positions
+from inserter.rows import copy_text
 from inserter.settings import InserterSettings
 from inserter.watch import BadShare, Watch
 from inserter.write import Writer
@@ -190,6 +191,13 @@ class Inserter:
                 await collecting
 
     async def _collect(self, consumer: KafkaConsumer, offsets: dict[TopicPartition, int]) -> Batch:
+        """The next batch; its COPY text is made here, while the database works on the batch before."""
+        batch = await self._collect_records(consumer, offsets)
+        if batch.row_count >= self._settings.inserter_copy_min_rows:
+            batch.copy_text = copy_text(rows_of(batch))
+        return batch
+
+    async def _collect_records(self, consumer: KafkaConsumer, offsets: dict[TopicPartition, int]) -> Batch:
         """Records until a limit of the batch is reached, or a short while after its first. May be empty.
 
         `offsets` (next expected of each partition) moves on with what was taken.

@@ -38,25 +38,17 @@ on conflict (symbol, open_time) do update set
 where excluded.event_time > kline_1s.event_time
 """
 
-CREATE_STAGE: Final = """
-create temp table if not exists kline_stage (
-    symbol text, open_ms bigint, close_ms bigint, trade_count bigint, first_trade_id bigint, last_trade_id bigint,
-    event_ms bigint, received_ms bigint, open numeric, high numeric, low numeric, close numeric, base_volume numeric,
-    quote_volume numeric, taker_base numeric, taker_quote numeric
-) on commit delete rows
-"""
-COPY_STAGE: Final = "copy kline_stage from stdin"
-UPSERT_STAGE: Final = (
-    _UPSERT_HEAD
-    + f"""
-select symbol, {at("open_ms")}, {at("close_ms")}, open, high, low, close, base_volume, quote_volume, trade_count,
-       taker_base, taker_quote, first_trade_id, last_trade_id, {at("event_ms")}, {at("received_ms")}, 'stream'
-from kline_stage
-"""
-    + _UPSERT_TAIL
+#: The order of a COPY line (inserter/rows.py).
+COPY_COLUMNS: Final = (
+    "symbol, open_time, close_time, trade_count, first_trade_id, last_trade_id, event_time, received_at, source, "
+    "open, high, low, close, base_volume, quote_volume, taker_buy_base_volume, taker_buy_quote_volume"
 )
+COPY_ROWS: Final = f"copy kline_1s ({COPY_COLUMNS}) from stdin"
+CREATE_STAGE: Final = "create temp table if not exists kline_stage (like kline_1s) on commit delete rows"
+COPY_STAGE: Final = f"copy kline_stage ({COPY_COLUMNS}) from stdin"
+UPSERT_STAGE: Final = f"insert into kline_1s ({COPY_COLUMNS}) select {COPY_COLUMNS} from kline_stage" + _UPSERT_TAIL
 
-#: Parameters: the fields of a COPY line by name.
+#: Parameters: the fields of a row by name.
 UPSERT_ROW: Final = (
     _UPSERT_HEAD
     + f"""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from inserter import ledger_store, meter, sql
-from inserter.batch import MAX_TIME_MS, Batch, DeadLetter, Row, WireKline, dead_letter_of
+from inserter.batch import MAX_TIME_MS, Batch, DeadLetter, Row, WireKline, dead_letter_of, rows_of
 from inserter.ledger import account
 from inserter.ledger_store import Found
 from inserter.positions import Positions
+from inserter.rows import copy_in, copy_text, upsert
 from market.feed import GapCause
 from market.interval import DAY_MS, MINUTE_MS
 from runtime.crash import crash_point
@@ -65,7 +66,7 @@ class Writer:
         await self._ensure_partitions(batch)
         async with self._connection.transaction():
             crash_point("before_rows")
-            written = await self._upsert_rows([row for rows in batch.rows.values() for row in rows.values()])
+            written = await self._insert(batch)
             crash_point("after_rows")
             await self._write_facts(batch)
             found = self._account(batch)
@@ -77,9 +78,26 @@ class Writer:
         crash_point("after_commit")
         self._after_commit(batch, found, written)
 
+    async def _insert(self, batch: Batch) -> int:
+        """Rows of the batch that were new or newer."""
+        if batch.copy_text is None:
+            return await upsert(self._connection, rows_of(batch))
+        return await copy_in(self._connection, batch.copy_text, batch.row_count, are_new=self._is_new(batch))
+
+    async def _try(self, rows: Sequence[Row]) -> None:
+        """Whether the database takes these rows."""
+        if len(rows) < self._copy_min_rows:
+            await upsert(self._connection, rows)
+        else:
+            await copy_in(self._connection, copy_text(rows), len(rows), are_new=False)
+
+    def _is_new(self, batch: Batch) -> bool:
+        """True when no row lies before its symbol's watermark."""
+        return all(min(rows) >= self._watermarks.get(symbol, 0) for symbol, rows in batch.rows.items())
+
     async def _ensure_partitions(self, batch: Batch) -> None:
         """Daily partitions for the rows of the batch, and some ahead, in a transaction of their own."""
-        needed = {open_ms // DAY_MS for rows in batch.rows.values() for open_ms in rows}
+        needed = days_of(batch)
         if needed:
             needed |= {max(needed) + ahead for ahead in range(1, self._ahead_days + 1)}
         missing = sorted(needed - self._known_days)
@@ -88,20 +106,6 @@ class Writer:
         async with self._connection.transaction():
             await self._connection.execute(sql.ENSURE_DAYS, [missing])
         self._known_days |= set(missing)
-
-    async def _upsert_rows(self, rows: Sequence[Row]) -> int:
-        """Rows that were new or newer than what the table had."""
-        if len(rows) >= self._copy_min_rows:
-            async with self._connection.cursor() as cursor:
-                async with cursor.copy(sql.COPY_STAGE) as copy:
-                    await copy.write("".join([copy_line(row) for row in rows]))
-                await cursor.execute(sql.UPSERT_STAGE)
-                return cursor.rowcount
-        if not rows:
-            return 0
-        async with self._connection.cursor() as cursor:
-            await cursor.executemany(sql.UPSERT_ROW, [_row_values(row) for row in rows])
-            return cursor.rowcount
 
     async def _write_facts(self, batch: Batch) -> None:
         """Outages, tickers and dead letters."""
@@ -191,8 +195,8 @@ class Writer:
     async def _take_out_unusable(self, batch: Batch) -> None:
         """Try parts of the batch, halving, until the records that the database refuses are found."""
         await self._ensure_partitions(batch)
-        rows = [row for of_symbol in batch.rows.values() for row in of_symbol.values()]
-        for row, reason in await self._refused(rows, self._upsert_rows):
+        batch.copy_text = None
+        for row, reason in await self._refused(rows_of(batch), self._try):
             del batch.rows[row.kline.symbol][row.kline.open_time_ms]
             if not batch.rows[row.kline.symbol]:
                 del batch.rows[row.kline.symbol]
@@ -229,35 +233,13 @@ class Writer:
         batch.dead_letters.append(letter)
 
 
-def copy_line(row: Row) -> str:
-    """The row as COPY text, in the order of the stage table."""
-    k = row.kline
-    return (
-        f"{k.symbol}\t{k.open_time_ms}\t{k.close_time_ms}\t{k.trade_count}\t{k.first_trade_id}\t{k.last_trade_id}\t"
-        f"{k.event_time_ms}\t{k.received_at_ms}\t{row.numbers}"
-    )
-
-
-def _row_values(row: Row) -> dict[str, Any]:
-    k = row.kline
-    return {
-        "symbol": k.symbol,
-        "open_ms": k.open_time_ms,
-        "close_ms": k.close_time_ms,
-        "open": k.open,
-        "high": k.high,
-        "low": k.low,
-        "close": k.close,
-        "base_volume": k.base_volume,
-        "quote_volume": k.quote_volume,
-        "trade_count": k.trade_count,
-        "taker_base": k.taker_buy_base_volume,
-        "taker_quote": k.taker_buy_quote_volume,
-        "first_trade_id": k.first_trade_id,
-        "last_trade_id": k.last_trade_id,
-        "event_ms": k.event_time_ms,
-        "received_ms": k.received_at_ms,
-    }
+def days_of(batch: Batch) -> set[int]:
+    """Days (since the epoch, UTC) that the rows lie in."""
+    days: set[int] = set()
+    for rows in batch.rows.values():
+        first, last = min(rows) // DAY_MS, max(rows) // DAY_MS
+        days |= {first, last} if last - first <= 1 else {open_ms // DAY_MS for open_ms in rows}
+    return days
 
 
 def _letter_values(letter: DeadLetter) -> list[object]:

@@ -30,6 +30,7 @@ __all__ = [
     "LockNotAvailable",
     "OperationalError",
     "TupleRow",
+    "UniqueViolation",
     "UnusableData",
     "connect",
     "connect_async",
@@ -42,6 +43,7 @@ __all__ = [
 
 DatabaseError = psycopg.Error
 OperationalError = psycopg.OperationalError
+UniqueViolation = psycopg.errors.UniqueViolation
 LockNotAvailable = psycopg.errors.LockNotAvailable
 #: The values themselves are refused (out of range, constraint): SQLSTATE classes 22 and 23.
 UnusableData = (psycopg.DataError, psycopg.IntegrityError)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inserter.batch import Batch, BatchBuilder
+from inserter.rows import copy_line
 from inserter.settings import InserterSettings
 from inserter.watch import BAD_MIN_RECORDS, BAD_WINDOW_RECORDS, SLOW_WRITE_S, BadShare, Watch
-from inserter.write import copy_line
 from market.depth import MiniTicker
 from market.feed import BadFrameRecord
 from market.interval import Interval
@@ -25,6 +25,8 @@ from runtime.kafka_client import ConsumerRecord, TopicPartition, load_topics
 TOPICS = load_topics()
 KLINES = TopicPartition(TOPICS.kline_1s.name, 0)
 NOW_MS = 1_800_000_000_000
+SECOND = "2027-01-15 08:00:00"
+NEXT = "2027-01-15 08:00:01"
 
 
 def kline(**changes: object) -> Kline:
@@ -77,7 +79,7 @@ def test_row_passes_its_text_through() -> None:
     batch = batch_of([encode_record(kline())])
     row = batch.rows["BTCUSDT"][NOW_MS]
     assert copy_line(row) == (
-        f"BTCUSDT\t{NOW_MS}\t{NOW_MS + 999}\t3\t7\t9\t{NOW_MS + 1005}\t{NOW_MS + 1010}\t"
+        f"BTCUSDT\t{SECOND}+00\t{SECOND}.999+00\t3\t7\t9\t{NEXT}.005+00\t{NEXT}.010+00\tstream\t"
         "10.00\t12.00\t9.50\t11.00\t1.50\t15.00\t0E-8\t0.00\n"
     )
     assert (batch.record_count, batch.bad_count, batch.progress[KLINES].next_offset) == (1, 0, 1)
