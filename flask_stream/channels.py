@@ -7,7 +7,7 @@ microseconds, so they never go back: not when it is made again, not when the rel
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final, Protocol
 
 import msgspec
@@ -21,9 +21,37 @@ RING_MAX_BYTES: Final = 262_144
 class Subscriber(Protocol):
     """Who gets frames: a client."""
 
+    #: Hands bytes to the socket and says how many it took; None while frames have to wait or the client is closing.
+    direct: Callable[[bytes], int] | None
+
+    def on_short_send(self, frame: bytes, sent: int) -> None:
+        """The socket took only `sent` bytes of the frame."""
+        ...
+
+    def on_send_error(self, error: OSError, frame: bytes) -> None:
+        """The socket took nothing: it is full (BlockingIOError), or gone."""
+        ...
+
     def deliver(self, frame: bytes, key: Hashable | None = None, *, asked: bool = False) -> None:
         """Send or queue the frame (flask_stream.client.Client.deliver)."""
         ...
+
+
+def send_to_all(subscribers: Iterable[Subscriber], frame: bytes, key: Hashable | None) -> None:
+    """The hot loop, some ten thousand sends a second: written out, because each call costs a share of a send."""
+    size_bytes = len(frame)
+    for subscriber in subscribers:
+        direct = subscriber.direct
+        if direct is None:
+            subscriber.deliver(frame, key)
+            continue
+        try:
+            sent = direct(frame)
+        except OSError as error:
+            subscriber.on_send_error(error, frame)
+            continue
+        if sent != size_bytes:
+            subscriber.on_short_send(frame, sent)
 
 
 class EventTimes(msgspec.Struct):
@@ -95,8 +123,7 @@ class LiveChannel:
         while self._ring_bytes > RING_MAX_BYTES or len(self._ring) > RING_MAX_FRAMES:
             self._ring_bytes -= len(self._ring.popleft())
         state_key = (self.name, key) if self.is_state else None
-        for subscriber in self.subscribers:
-            subscriber.deliver(frame, state_key)
+        send_to_all(self.subscribers, frame, state_key)
 
     def missed(self, since: int) -> list[bytes] | None:
         """Frames after `since`, oldest first; None when the memory does not reach back that far."""
@@ -138,10 +165,7 @@ class StreamChannel:
         """Send one event to all, in the shape each has asked for."""
         state_key = (self.name, key) if self.is_state else None
         if self.raw:
-            frame = text_frame(payload)
-            for subscriber in self.raw:
-                subscriber.deliver(frame, state_key)
+            send_to_all(self.raw, text_frame(payload), state_key)
         if self.combined:
             frame = text_frame(b'{"stream":%b,"data":%b}' % (self._name_json, payload))
-            for subscriber in self.combined:
-                subscriber.deliver(frame, state_key)
+            send_to_all(self.combined, frame, state_key)

@@ -51,6 +51,7 @@ class Client:
         "address",
         "close_reason",
         "deadline_s",
+        "direct",
         "heard_s",
         "inbound",
         "is_closing",
@@ -76,6 +77,7 @@ class Client:
         self.is_closing = False
         self.is_finished = False
         self._send = sock.send
+        self.direct: Callable[[bytes], int] | None = sock.send
         self._watch = watch
         self._buffer_bytes = buffer_bytes
         self._head: memoryview | None = None
@@ -99,24 +101,32 @@ class Client:
 
         `asked` frames (snapshots, replays, replies) do not count against the buffer of updates.
         """
-        if self._head is not None or self._waiting:
+        if self.direct is None:
             self._wait(frame, key, asked)
             return
-        if self.is_closing:
-            return
         try:
-            sent = self._send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.finish("gone")
+            sent = self.direct(frame)
+        except OSError as error:
+            self.on_send_error(error, frame)
             return
         if sent != len(frame):
-            self._head = memoryview(frame)[sent:]
-            self._watch(self)
+            self.on_short_send(frame, sent)
+
+    def on_short_send(self, frame: bytes, sent: int) -> None:
+        """The socket took only `sent` bytes: the rest, and everything after it, waits."""
+        self._head = memoryview(frame)[sent:]
+        self.direct = None
+        self._watch(self)
+
+    def on_send_error(self, error: OSError, frame: bytes) -> None:
+        """A full socket makes the frame wait; any other error is the end."""
+        if isinstance(error, BlockingIOError):
+            self.on_short_send(frame, 0)
+        else:
+            self.finish("gone")
 
     def _wait(self, frame: bytes, key: Hashable | None, asked: bool) -> None:
-        if self.is_closing:
+        if self.is_closing or self.is_finished:
             return
         if key is None or asked:
             self._fact_count += 1
@@ -151,6 +161,8 @@ class Client:
         self._watch(self)
         if self.is_closing:
             self._end_sending()
+        else:
+            self.direct = self._send
 
     def _next_chunk(self) -> memoryview:
         """Waiting frames in order, joined up to SEND_CHUNK_BYTES."""
@@ -190,6 +202,7 @@ class Client:
         else:
             self.deliver(frame)
             self.is_closing = True
+            self.direct = None
             if not self.is_blocked and not self.is_finished:
                 self._end_sending()
         self._watch(self)
@@ -206,6 +219,7 @@ class Client:
         """The loop is to close the socket."""
         self.close_reason = self.close_reason or why
         self.is_finished = True
+        self.direct = None
         self._head = None
         self._waiting.clear()
         self._waiting_bytes = self._asked_bytes = 0

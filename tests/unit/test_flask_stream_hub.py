@@ -29,6 +29,8 @@ LINGER_MS = 60_000
 class Viewer:
     """Collects the JSON of what it gets."""
 
+    direct = None
+
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
 
