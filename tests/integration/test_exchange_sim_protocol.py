@@ -12,7 +12,6 @@ import ccxt.async_support as ccxt
 import pytest
 import pytest_asyncio
 from binance import AsyncClient, BinanceSocketManager
-from binance.spot import Spot
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -331,11 +330,3 @@ async def test_ccxt_unmodified(exchange: RunningExchange) -> None:
         assert ticker["quoteVolume"] > 0
     finally:
         await client.close()
-
-
-async def test_binance_connector_unmodified(exchange: RunningExchange) -> None:
-    client = Spot(base_url=address(exchange, "", "http"))
-    assert len(await asyncio.to_thread(client.klines, "XRPUSDT", "15m", limit=7)) == 7
-    trades = await asyncio.to_thread(client.agg_trades, "XRPUSDT", limit=9)
-    assert [row["a"] for row in trades] == list(range(trades[0]["a"], trades[0]["a"] + 9))
-    assert len(await asyncio.to_thread(client.trades, "XRPUSDT", limit=9)) == 9

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import queue
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -14,7 +13,6 @@ from typing import Any
 import ccxt.pro
 import pytest
 from binance import AsyncClient, BinanceSocketManager
-from binance.websocket.spot.websocket_stream import SpotWebsocketStreamClient
 from websockets.asyncio.client import connect
 
 from market.depth import BookTicker, DepthUpdate, MiniTicker, PartialDepth
@@ -166,21 +164,6 @@ async def test_python_binance(relay: RelayProcess, engines: Engines) -> None:
         message = await asyncio.wait_for(stream.recv(), DEADLINE_S)
         assert message["stream"].startswith(LOWER)
     await manager._client.close_connection()
-
-
-async def test_binance_connector(relay: RelayProcess, engines: Engines) -> None:
-    got: queue.Queue[dict[str, Any]] = queue.Queue()
-    async with records_flow(engines):
-        client = await asyncio.to_thread(
-            SpotWebsocketStreamClient,
-            stream_url=relay.url(""),
-            on_message=lambda _manager, message: got.put(json.loads(message)),
-        )
-        client.kline(symbol=LOWER, interval="1s")
-        messages = [await asyncio.to_thread(got.get, True, DEADLINE_S) for _ in range(3)]
-        await asyncio.to_thread(client.stop)
-    assert messages[0]["result"] is None
-    assert messages[1]["e"] == "kline"
 
 
 async def test_ccxt(relay: RelayProcess, engines: Engines) -> None:

@@ -235,14 +235,6 @@ def test_python_binance_unmodified(webapp: WebappProcess) -> None:
     assert client.get_symbol_info("ETHUSDT")["quoteAsset"] == "USDT"
 
 
-def test_binance_connector_unmodified(webapp: WebappProcess) -> None:
-    from binance.spot import Spot
-
-    client = Spot(base_url=webapp.url)
-    assert client.klines("BTCUSDT", "1m", limit=3) == [row_of(k) for k in MINUTES[-3:]]
-    assert client.ticker_24hr("BTCUSDT")["symbol"] == "BTCUSDT"
-
-
 def test_ccxt_unmodified(webapp: WebappProcess) -> None:
     import ccxt
 
