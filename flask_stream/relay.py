@@ -90,7 +90,7 @@ class Relay:
             self.topics.mini_ticker.name: Content.TICKER,
             self.topics.feed_outage.name: Content.FEED,
         }
-        self._backoff = Backoff(new_random(), first_delay_s=0.2, max_delay_s=5.0)
+        self._backoff = Backoff(new_random(), first_delay_s=0.2, max_delay_s=2.0)
 
     async def run(self, stop: Stop) -> None:
         """The loop around connections to the broker."""

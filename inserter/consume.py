@@ -57,6 +57,8 @@ CATCH_UP_RECORDS = 500
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 OFFSETS_TIMEOUT_S = 10.0
 CONSUMER_STOP_TIMEOUT_S = 2.0
+#: Rows handled before the writer gets its turn: with more, the database would wait for us between two statements.
+TURN_ROWS = 1_000
 GROUP_COMMIT_EVERY_S = 1.0
 GROUP_COMMIT_TIMEOUT_S = 5.0
 
@@ -193,8 +195,13 @@ class Inserter:
     async def _collect(self, consumer: KafkaConsumer, offsets: dict[TopicPartition, int]) -> Batch:
         """The next batch; its COPY text is made here, while the database works on the batch before."""
         batch = await self._collect_records(consumer, offsets)
-        if batch.row_count >= self._settings.inserter_copy_min_rows:
-            batch.copy_text = copy_text(rows_of(batch))
+        rows = rows_of(batch)
+        if len(rows) >= self._settings.inserter_copy_min_rows:
+            texts = []
+            for first in range(0, len(rows), TURN_ROWS):
+                texts.append(copy_text(rows[first : first + TURN_ROWS]))
+                await asyncio.sleep(0)
+            batch.copy_text = "".join(texts)
         return batch
 
     async def _collect_records(self, consumer: KafkaConsumer, offsets: dict[TopicPartition, int]) -> Batch:
@@ -209,13 +216,15 @@ class Inserter:
         while batch.record_count < settings.inserter_batch_max_rows:
             try:
                 records = await consumer.getmany(
-                    timeout_ms=wait_ms, max_records=settings.inserter_batch_max_rows - batch.record_count
+                    timeout_ms=wait_ms,
+                    max_records=min(TURN_ROWS, settings.inserter_batch_max_rows - batch.record_count),
                 )
             except OffsetOutOfRangeError as error:
                 raise PositionsLost(f"offset out of range: {error}") from error
             for partition, of_partition in records.items():
                 builder.add(partition, of_partition, offsets[partition])
                 offsets[partition] = of_partition[-1].offset + 1
+            await asyncio.sleep(0)
             if not batch.record_count or batch.byte_count >= settings.inserter_batch_max_bytes:
                 return batch
             now_s = self._clock.monotonic_s()

@@ -45,6 +45,8 @@ class Difference:
 
     def __str__(self) -> str:
         what = "altered" if self.altered else "CANNOT BE ALTERED"
+        if self.on_broker is None and self.altered:
+            return f"{self.topic}: new, made with {self.wanted}"
         return f"{self.topic}: {self.setting} is {self.on_broker or 'not there'}, wanted {self.wanted} ({what})"
 
 
