@@ -53,8 +53,6 @@ GROUP = "inserter"
 IDLE_WAIT_MS = 500
 #: So many records in one piece are a backlog, not the live stream.
 CATCH_UP_RECORDS = 500
-#: A catch-up batch in a few fetches.
-PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 OFFSETS_TIMEOUT_S = 10.0
 CONSUMER_STOP_TIMEOUT_S = 2.0
 #: Rows handled before the writer gets its turn: with more, the database would wait for us between two statements.
@@ -126,7 +124,7 @@ class Inserter:
             states = await topic_states(servers, self._names, health, self._backoff, self._stop)
             if not states:
                 return
-            consumer = new_consumer(servers, "inserter", group_id=GROUP, partition_fetch_bytes=PARTITION_FETCH_BYTES)
+            consumer = new_consumer(servers, "inserter", group_id=GROUP)
             try:
                 if await start_when_ready(consumer, health, self._backoff, self._stop):
                     await self._read_from_checkpoints(connection, consumer, states)

@@ -23,6 +23,7 @@ REQUEST_TIMEOUT_MS = 10_000
 METADATA_MAX_AGE_MS = 30_000
 FETCH_MAX_WAIT_MS = 500
 FETCH_MAX_BYTES = 16 * 1024 * 1024
+#: Small, so that the next fetch is under way while this one is read: with 4 MB catch-up took a third longer.
 PARTITION_FETCH_BYTES = 1024 * 1024
 
 __all__ = [
@@ -63,13 +64,7 @@ def new_producer(bootstrap_servers: str, client_id: str, *, linger_ms: int = 5) 
     )
 
 
-def new_consumer(
-    bootstrap_servers: str,
-    client_id: str,
-    *,
-    group_id: str | None = None,
-    partition_fetch_bytes: int = PARTITION_FETCH_BYTES,
-) -> KafkaConsumer:
+def new_consumer(bootstrap_servers: str, client_id: str, *, group_id: str | None = None) -> KafkaConsumer:
     """A consumer for static assignment: no automatic commit, no reset behind our back. Not started.
 
     With auto_offset_reset "none" a position outside the log raises OffsetOutOfRangeError from getmany.
@@ -82,7 +77,7 @@ def new_consumer(
         auto_offset_reset="none",
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         fetch_max_bytes=FETCH_MAX_BYTES,
-        max_partition_fetch_bytes=partition_fetch_bytes,
+        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,
     )
