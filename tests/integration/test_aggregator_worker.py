@@ -70,6 +70,7 @@ def test_worker_rolls_up_by_beat_and_stops_in_time(engines: Engines, fresh_datab
             process.send_signal(signal.SIGTERM)
         for process in (beat, worker):
             assert process.wait(STOP_S) == 0
+    assert not list(ROOT.glob("celerybeat-schedule*")), "beat keeps its schedule in memory, not in the checkout"
 
 
 def _outbox_is_empty(database: psycopg.Connection[tuple[object, ...]]) -> bool:

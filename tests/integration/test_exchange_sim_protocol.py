@@ -260,6 +260,8 @@ async def test_the_other_shape_of_errors(exchange: RunningExchange) -> None:
 
 async def test_asking_for_every_book_starts_none(exchange: RunningExchange) -> None:
     assert (await get(exchange, "/api/v3/ticker/bookTicker"))[1] == []
+    _, days, _ = await get(exchange, "/api/v3/ticker/24hr")
+    assert all(row["bidPrice"] == "0.00000000" for row in days), "asking for the day of every symbol starts no book"
     _, single, _ = await get(exchange, "/api/v3/ticker/bookTicker?symbol=BTCUSDT")
     assert float(single["bidPrice"]) < float(single["askPrice"])
     assert [row["symbol"] for row in (await get(exchange, "/api/v3/ticker/bookTicker"))[1]] == ["BTCUSDT"]
