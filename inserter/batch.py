@@ -155,9 +155,11 @@ class BatchBuilder:
         byte_count = 0
         newest_possible_ms = records[-1].timestamp + MAX_AHEAD_MS
         for record in records:
+            # A tombstone is no JSON either.
+            value = record.value or b""
             try:
-                k = decode(record.value)  # type: ignore[arg-type]  # None raises TypeError, caught below
-            except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+                k = decode(value)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 refused(record, newest_possible_ms)
                 continue
             open_time_ms, low, high, opened, close = k.open_time_ms, k.low, k.high, k.open, k.close
@@ -173,7 +175,7 @@ class BatchBuilder:
                 and low <= close <= high
                 and k.symbol.isalnum()
             ):
-                byte_count += len(record.value)  # type: ignore[arg-type]  # decoded, so not None
+                byte_count += len(value)
                 numbers = (
                     f"{opened}\t{high}\t{low}\t{close}\t{k.base_volume}\t{k.quote_volume}\t"
                     f"{k.taker_buy_base_volume}\t{k.taker_buy_quote_volume}\n"
