@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from flask_stream.channels import Subscriber
+from flask_stream.audience import Subscriber
 from flask_stream.frames import text_frame
 from flask_stream.hub import Hub
 from flask_stream.names import BadName, StreamName, parse_stream

@@ -7,51 +7,16 @@ microseconds, so they never go back: not when it is made again, not when the rel
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
-from typing import Final, Protocol
+from collections.abc import Hashable, Iterable
+from typing import Final
 
 import msgspec
 
+from flask_stream.audience import Audience
 from flask_stream.frames import text_frame
 
 RING_MAX_FRAMES: Final = 1_000
 RING_MAX_BYTES: Final = 262_144
-
-
-class Subscriber(Protocol):
-    """Who gets frames: a client."""
-
-    #: Hands bytes to the socket and says how many it took; None while frames have to wait or the client is closing.
-    direct: Callable[[bytes], int] | None
-
-    def on_short_send(self, frame: bytes, sent: int) -> None:
-        """The socket took only `sent` bytes of the frame."""
-        ...
-
-    def on_send_error(self, error: OSError, frame: bytes) -> None:
-        """The socket took nothing: it is full (BlockingIOError), or gone."""
-        ...
-
-    def deliver(self, frame: bytes, key: Hashable | None = None, *, asked: bool = False) -> None:
-        """Send or queue the frame (flask_stream.client.Client.deliver)."""
-        ...
-
-
-def send_to_all(subscribers: Iterable[Subscriber], frame: bytes, key: Hashable | None) -> None:
-    """The hot loop, some ten thousand sends a second: written out, because each call costs a share of a send."""
-    size_bytes = len(frame)
-    for subscriber in subscribers:
-        direct = subscriber.direct
-        if direct is None:
-            subscriber.deliver(frame, key)
-            continue
-        try:
-            sent = direct(frame)
-        except OSError as error:
-            subscriber.on_send_error(error, frame)
-            continue
-        if sent != size_bytes:
-            subscriber.on_short_send(frame, sent)
 
 
 class EventTimes(msgspec.Struct):
@@ -107,7 +72,7 @@ class LiveChannel:
         self.name = name
         self.is_state = is_state
         self.seq = now_ms * 1000
-        self.subscribers: dict[Subscriber, None] = {}
+        self.subscribers = Audience()
         self.idle_since_ms = now_ms
         self._name_json = msgspec.json.encode(name)
         self._ring: deque[bytes] = deque()
@@ -123,7 +88,7 @@ class LiveChannel:
         while self._ring_bytes > RING_MAX_BYTES or len(self._ring) > RING_MAX_FRAMES:
             self._ring_bytes -= len(self._ring.popleft())
         state_key = (self.name, key) if self.is_state else None
-        send_to_all(self.subscribers, frame, state_key)
+        self.subscribers.send(frame, state_key)
 
     def missed(self, since: int) -> list[bytes] | None:
         """Frames after `since`, oldest first; None when the memory does not reach back that far."""
@@ -155,8 +120,8 @@ class StreamChannel:
     def __init__(self, name: str, *, is_state: bool) -> None:
         self.name = name
         self.is_state = is_state
-        self.raw: dict[Subscriber, None] = {}
-        self.combined: dict[Subscriber, None] = {}
+        self.raw = Audience()
+        self.combined = Audience()
         #: Open time of the newest bar that was sent as closed: the exchange sends each but once.
         self.last_closed_ms = -1
         self._name_json = msgspec.json.encode(name)
@@ -165,7 +130,7 @@ class StreamChannel:
         """Send one event to all, in the shape each has asked for."""
         state_key = (self.name, key) if self.is_state else None
         if self.raw:
-            send_to_all(self.raw, text_frame(payload), state_key)
+            self.raw.send(text_frame(payload), state_key)
         if self.combined:
             frame = text_frame(b'{"stream":%b,"data":%b}' % (self._name_json, payload))
-            send_to_all(self.combined, frame, state_key)
+            self.combined.send(frame, state_key)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from prometheus_client import Counter
 
+from flask_stream.audience import Audience
 from flask_stream.frames import CloseCode, Opcode, close_frame, encode_frame
 from flask_stream.inbound import Inbound
 
@@ -49,6 +50,7 @@ class Client:
         "_waiting_bytes",
         "_watch",
         "address",
+        "audiences",
         "close_reason",
         "deadline_s",
         "direct",
@@ -78,6 +80,7 @@ class Client:
         self.is_finished = False
         self._send = sock.send
         self.direct: Callable[[bytes], int] | None = sock.send
+        self.audiences: set[Audience] = set()
         self._watch = watch
         self._buffer_bytes = buffer_bytes
         self._head: memoryview | None = None
@@ -115,8 +118,13 @@ class Client:
     def on_short_send(self, frame: bytes, sent: int) -> None:
         """The socket took only `sent` bytes: the rest, and everything after it, waits."""
         self._head = memoryview(frame)[sent:]
-        self.direct = None
+        self._set_direct(None)
         self._watch(self)
+
+    def _set_direct(self, direct: Callable[[bytes], int] | None) -> None:
+        self.direct = direct
+        for audience in self.audiences:
+            audience.on_change()
 
     def on_send_error(self, error: OSError, frame: bytes) -> None:
         """A full socket makes the frame wait; any other error is the end."""
@@ -162,7 +170,7 @@ class Client:
         if self.is_closing:
             self._end_sending()
         else:
-            self.direct = self._send
+            self._set_direct(self._send)
 
     def _next_chunk(self) -> memoryview:
         """Waiting frames in order, joined up to SEND_CHUNK_BYTES."""
@@ -202,7 +210,7 @@ class Client:
         else:
             self.deliver(frame)
             self.is_closing = True
-            self.direct = None
+            self._set_direct(None)
             if not self.is_blocked and not self.is_finished:
                 self._end_sending()
         self._watch(self)
@@ -219,7 +227,7 @@ class Client:
         """The loop is to close the socket."""
         self.close_reason = self.close_reason or why
         self.is_finished = True
-        self.direct = None
+        self._set_direct(None)
         self._head = None
         self._waiting.clear()
         self._waiting_bytes = self._asked_bytes = 0

@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from flask_stream import binance_payloads
+from flask_stream.audience import Subscriber
 from flask_stream.bars import bar_of_second
 from flask_stream.channels import (
     NO_TIMES,
     EventTimes,
     LiveChannel,
     StreamChannel,
-    Subscriber,
     is_json,
     json_items,
     stamp,
@@ -184,13 +184,13 @@ class Hub:
             if since is not None:
                 subscriber.deliver(channel.reset(stamp(NO_TIMES, None, now_ms)), asked=True)
             subscriber.deliver(self._snapshot(channel, name, now_ms), asked=True)
-        channel.subscribers[subscriber] = None
+        channel.subscribers.add(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber, name: LiveName, now_ms: int) -> None:
         """End; the channel stays a while for those who come back with `since`."""
         channel = self._find_live(name)
         if channel is not None:
-            channel.subscribers.pop(subscriber, None)
+            channel.subscribers.discard(subscriber)
             channel.idle_since_ms = now_ms
 
     def _find_live(self, name: LiveName) -> LiveChannel | None:
@@ -253,7 +253,7 @@ class Hub:
         if stream is None:
             stream = state.streams[name.suffix] = StreamChannel(str(name), is_state=name.is_state)
             self._open_klines(state, name.interval)
-        (stream.combined if combined else stream.raw)[subscriber] = None
+        (stream.combined if combined else stream.raw).add(subscriber)
 
     def unsubscribe_stream(self, subscriber: Subscriber, name: StreamName) -> None:
         """End a stream."""
@@ -261,8 +261,8 @@ class Hub:
         stream = state.streams.get(name.suffix) if state is not None else None
         if state is None or stream is None:
             return
-        stream.raw.pop(subscriber, None)
-        stream.combined.pop(subscriber, None)
+        stream.raw.discard(subscriber)
+        stream.combined.discard(subscriber)
         if not stream.raw and not stream.combined:
             del state.streams[name.suffix]
             self._close_unused(state)

@@ -6,6 +6,7 @@ More replicas are more processes on other ports or machines: each reads every pa
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -36,6 +37,9 @@ HANDSHAKE_BACKLOG = 2048
 #: Seconds that an answered HTTP connection is kept; a stop waits for these, too.
 KEEP_ALIVE_S = 1
 GRACEFUL_S = 1
+#: Records are made and dropped by the thousand and hardly any is part of a circle. A search for circles stops every
+#: thread, so it is made seldom.
+GC_THRESHOLDS = (20_000, 50, 100)
 
 
 class _Listener(Protocol):
@@ -124,6 +128,7 @@ class RelayServer(BaseApplication):
     def load(self) -> Flask:
         """Runs in the worker: connects the parts and starts the threads."""
         settings, clock = self._settings, SystemClock()
+        gc.set_threshold(*GC_THRESHOLDS)
         logs.configure("flask_stream", settings.log_level, as_json=settings.log_json)
         health = Health("flask_stream")
         health_server.serve(health, settings.health_port, settings.health_host)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_stream.audience import Audience
 from flask_stream.handshake import Admission
 from flask_stream.hub import Hub, Record
 from flask_stream.live_dialect import MAX_CHANNELS, LiveSession
@@ -29,10 +30,11 @@ LINGER_MS = 60_000
 class Viewer:
     """Collects the JSON of what it gets."""
 
-    direct = None
+    direct: Callable[[bytes], int] | None = None
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
+        self.audiences: set[Audience] = set()
 
     def deliver(self, frame: bytes, key: Hashable | None = None, *, asked: bool = False) -> None:
         self.got.append(msgspec.json.decode(frame[frame.index(b"{") :]))
