@@ -1,4 +1,4 @@
-"""The gap ledger in the database: what inserter/ledger.py calculates, read and written."""
+"""The gap ledger in the database: what market/ledger.py calculates, read and written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inserter import sql
-from inserter.ledger import Gap, LedgerChange, Outage, apply_arrivals, apply_outages, cause_of, causes_by_symbol
 from market.depth import MiniTicker
 from market.feed import FeedOutage, GapCause
 from market.interval import SECOND_MS
+from market.ledger import Gap, LedgerChange, Outage, apply_arrivals, apply_outages, cause_of, causes_by_symbol
 from market.stream import Stream
 from runtime.database import AsyncConnection, TupleRow
 

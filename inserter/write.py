@@ -7,12 +7,12 @@ from typing import TypeVar
 
 from inserter import ledger_store, meter, sql
 from inserter.batch import MAX_TIME_MS, Batch, DeadLetter, Row, WireKline, dead_letter_of, rows_of
-from inserter.ledger import account
 from inserter.ledger_store import Found
 from inserter.positions import Positions
 from inserter.rows import copy_in, copy_text, upsert
 from market.feed import GapCause
 from market.interval import DAY_MS, MINUTE_MS
+from market.ledger import account
 from runtime.crash import crash_point
 from runtime.database import AsyncConnection, TupleRow, UnusableData
 from runtime.errors import Fenced

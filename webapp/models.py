@@ -67,6 +67,8 @@ class AggregatedKline(KlineValues):
     is_complete = models.BooleanField()
     is_closed = models.BooleanField()
     revision = models.IntegerField()
+    rest_count = models.IntegerField()
+    trades_count = models.IntegerField()
     updated_at = models.DateTimeField()
 
     class Meta:
@@ -117,6 +119,10 @@ class KlineGap(models.Model):
     detected_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
     resolved_by = models.TextField(null=True)
+    detector = models.TextField()
+    attempts = models.IntegerField()
+    next_attempt_at = models.DateTimeField(null=True)
+    last_error = models.TextField(null=True)
 
     class Meta:
         managed = False

@@ -30,6 +30,11 @@ ANALYST_TABLES = (
     "feed_outage",
     "market_symbol",
     "symbol_ticker",
+    "exchange_minute",
+    "minute_audit",
+    "candle_revision",
+    "suspect_range",
+    "completeness_hour",
 )
 
 log = get_logger(__name__)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inserter.ledger import (
+from market.feed import GapCause
+from market.ledger import (
     OPEN,
     REPAIRED,
     Gap,
@@ -19,7 +20,6 @@ from inserter.ledger import (
     cause_of,
     runs,
 )
-from market.feed import GapCause
 
 S = 1_000
 
