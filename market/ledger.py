@@ -102,9 +102,14 @@ class LedgerChange:
 
 
 def apply_arrivals(
-    stored: Sequence[Gap], new_gaps: Sequence[Gap], late_ms: Sequence[int], resolved_by: str = "stream"
+    stored: Sequence[Gap],
+    new_gaps: Sequence[Gap],
+    late_ms: Sequence[int],
+    resolved_by: str | None = "stream",
+    state: str = REPAIRED,
 ) -> LedgerChange:
-    """The ledger of one symbol after new gaps were found and late rows have come.
+    """The ledger of one symbol after new gaps were found and late rows have come (or after the late seconds were
+    found to be of another `state`: absent, unrepairable, open again).
 
     `stored` must hold every gap that touches or adjoins the new gaps and the late rows. Late seconds shrink or
     split the unresolved gaps they fall into; each filled part stays as a repaired gap. Parts with the same cause
@@ -112,7 +117,7 @@ def apply_arrivals(
     """
     parts = sorted([*stored, *new_gaps], key=lambda gap: gap.from_ms)
     for from_ms, to_ms in runs(late_ms):
-        parts = [piece for gap in parts for piece in _cut(gap, from_ms, to_ms, resolved_by)]
+        parts = [piece for gap in parts for piece in _cut(gap, from_ms, to_ms, resolved_by, state)]
     merged = _merge(parts)
     known = {gap.gap_id: gap for gap in stored}
     kept_ids: set[int] = set()
@@ -152,12 +157,12 @@ def runs(times_ms: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def _cut(gap: Gap, from_ms: int, to_ms: int, resolved_by: str) -> list[Gap]:
-    """The gap with [from, to) taken out: what is left on both sides, and the repaired part."""
+def _cut(gap: Gap, from_ms: int, to_ms: int, resolved_by: str | None, state: str) -> list[Gap]:
+    """The gap with [from, to) taken out: what is left on both sides, and the part that is now settled."""
     start, end = max(gap.from_ms, from_ms), min(gap.to_ms, to_ms)
     if gap.state not in UNRESOLVED or start >= end:
         return [gap]
-    filled = replace(gap, from_ms=start, to_ms=end, state=REPAIRED, resolved_by=resolved_by)
+    filled = replace(gap, from_ms=start, to_ms=end, state=state, resolved_by=resolved_by)
     left = [replace(gap, to_ms=start)] if gap.from_ms < start else []
     right = [replace(gap, from_ms=end)] if end < gap.to_ms else []
     # The row keeps the id of the part that is still missing, so that links to an open gap stay good.
