@@ -11,7 +11,16 @@ from webapp.models import FeedOutage, KlineCheckpoint, KlineGap
 from webapp.selectors import EPOCH, Rows, fetch, ms, to_time
 
 MAX_GAPS: Final = 5_000
-MINUTE_COLUMNS: Final = ("open_time_ms", "state", "row_count", "expected_count", "source", "revision")
+MINUTE_COLUMNS: Final = (
+    "open_time_ms",
+    "state",
+    "row_count",
+    "expected_count",
+    "source",
+    "revision",
+    "rest_count",
+    "trades_count",
+)
 
 
 def _since_ms(moment: Any) -> int | None:
@@ -35,6 +44,10 @@ def gaps(symbol: str | None, from_ms: int, to_ms: int) -> list[dict[str, object]
             "detected_at_ms": _since_ms(gap.detected_at),
             "resolved_at_ms": _since_ms(gap.resolved_at),
             "resolved_by": gap.resolved_by,
+            "detector": gap.detector,
+            "attempts": gap.attempts,
+            "next_attempt_at_ms": _since_ms(gap.next_attempt_at),
+            "last_error": gap.last_error,
         }
         for gap in found.order_by("from_time", "id")[:MAX_GAPS]
     ]
@@ -45,11 +58,13 @@ def minutes(
 ) -> tuple[list[list[object]], list[dict[str, Any]]]:
     """Rows of MINUTE_COLUMNS for the bars that are stored or known to be missing, and the gaps of the range.
 
-    state: `complete`; `repaired` (complete in spite of a gap in it); `gap` (seconds missing); `forming` (not over
-    yet). `source` tells a bar that came from the exchange's history (rest) from one of our own seconds.
+    state: `complete`; `repaired` (complete in spite of a gap in it, or revised with seconds fetched later); `gap`
+    (seconds missing); `forming` (not over yet). `source` tells a bar that came from the exchange's history (rest)
+    from one of our own seconds; of those `rest_count` and `trades_count` came from REST or single trades.
     """
     query = f"""
-        select {ms("open_time")}, is_complete, is_closed, row_count, expected_count, source, revision
+        select {ms("open_time")}, is_complete, is_closed, row_count, expected_count, source, revision, rest_count,
+            trades_count
         from aggregated_kline where symbol = %s and interval = %s and open_time >= %s and open_time < %s
         order by open_time
     """
@@ -63,17 +78,39 @@ def minutes(
     rows = {row[0]: _minute(row, touched.get(row[0], set())) for row in stored}
     for open_ms, states in touched.items():
         if open_ms not in rows and states != {"repaired"}:
-            rows[open_ms] = [open_ms, "gap", 0, interval.seconds, None, 0]
+            rows[open_ms] = [open_ms, "gap", 0, interval.seconds, None, 0, 0, 0]
     return [rows[open_ms] for open_ms in sorted(rows)], found
 
 
 def _minute(row: tuple[Any, ...], states: set[str]) -> list[object]:
-    open_ms, is_complete, is_closed, row_count, expected_count, source, revision = row
+    open_ms, is_complete, is_closed, row_count, expected_count, source, revision, rest_count, trades_count = row
     if is_complete:
-        state = "repaired" if states else "complete"
+        state = "repaired" if states or (revision and rest_count + trades_count) else "complete"
     else:
         state = "gap" if is_closed or states - {"repaired"} else "forming"
-    return [open_ms, state, row_count, expected_count, source, revision]
+    return [open_ms, state, row_count, expected_count, source, revision, rest_count, trades_count]
+
+
+_COMPLETE_SINCE: Final = f"""
+    select {ms("greatest(known.first_time, unsettled.to_time)")}
+    from (
+        select min(least_time) as first_time from (
+            (select open_time as least_time from kline_1s where symbol = %s order by open_time limit 1)
+            union all (select min(from_time) from kline_gap where symbol = %s and interval = '1s')
+        ) earliest
+    ) known
+    cross join (
+        select max(to_time) as to_time from kline_gap
+        where symbol = %s and interval = '1s' and state in ('open', 'unrepairable')
+    ) unsettled
+"""
+
+
+def complete_since_ms(symbol: str) -> int | None:
+    """The moment since which no second of the symbol is missing here: the end of its newest gap that is neither
+    repaired nor absent at the exchange, else its first second. None before the first row."""
+    since: int | None = fetch(_COMPLETE_SINCE, [symbol] * 3)[0][0]
+    return since
 
 
 _COMPLETENESS: Final = f"""

@@ -112,7 +112,12 @@ def test_minutes_tell_gaps(webapp: WebappProcess) -> None:
     # The candles of this test claim to be complete: a gap in one means that it was repaired.
     assert states[END_MS - 30 * MINUTE_MS] == "repaired"
     assert states[END_MS - 31 * MINUTE_MS] == "complete"
-    assert len(body["gaps"]) == 2
+    assert [(gap["cause"], gap["detector"], gap["attempts"]) for gap in body["gaps"]] == [
+        ("silence", "open_times", 0)
+    ] * 2
+    assert body["columns"][-2:] == ["rest_count", "trades_count"]
+    # The open gap, not the one that the exchange has nothing for.
+    assert body["complete_since_ms"] == GAP[1]
 
 
 def test_completeness_adds_up(webapp: WebappProcess) -> None:

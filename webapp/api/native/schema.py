@@ -97,6 +97,10 @@ _GAP_FIELDS: Final[dict[str, s.Field[Any, Any, Any, Any]]] = {
     "detected_at_ms": s.IntegerField(),
     "resolved_at_ms": s.IntegerField(allow_null=True),
     "resolved_by": s.CharField(allow_null=True),
+    "detector": s.ChoiceField(["open_times", "log", "feed", "trade_chain", "audit", "operator"]),
+    "attempts": s.IntegerField(help_text="how often the repair was tried"),
+    "next_attempt_at_ms": s.IntegerField(allow_null=True, help_text="not tried before; null = at once"),
+    "last_error": s.CharField(allow_null=True, help_text="why the last try failed"),
 }
 
 KLINES: Final = _operation(
@@ -161,6 +165,9 @@ MINUTES: Final = _operation(
         "interval": s.ChoiceField([i.value for i in STORED_INTERVALS]),
         "from_ms": s.IntegerField(),
         "to_ms": s.IntegerField(),
+        "complete_since_ms": s.IntegerField(
+            allow_null=True, help_text="since then no second of the symbol is missing here; null = no rows yet"
+        ),
         "columns": _columns(MINUTE_COLUMNS),
         "rows": _rows(MINUTE_COLUMNS),
         "gaps": _many("MinutesGap", _GAP_FIELDS),

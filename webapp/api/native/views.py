@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -74,7 +74,7 @@ class MinutesView(NativeView):
 
     @extend_schema(**schema.MINUTES)
     def get(self, request: Request) -> Response:
-        """Each bar of the range: complete, repaired, gap or forming, with the gaps behind it."""
+        """Each bar of the range: complete, repaired, gap or forming, with the gaps behind it and their causes."""
         query = request.query_params
         interval = parameters.interval(query, Interval.M1, stored=True)
         symbol = parameters.symbol(query)
@@ -82,7 +82,8 @@ class MinutesView(NativeView):
         end_ms = ledger.newest_ms(symbol) or CLOCK.now_ms()
         from_ms, to_ms = parameters.time_range(query, end_ms, min(longest_ms, 1000 * interval.length_ms), longest_ms)
         rows, gaps = ledger.minutes(symbol, interval, from_ms, to_ms)
-        body = {"symbol": symbol, "interval": interval.value, "from_ms": from_ms, "to_ms": to_ms}
+        body: dict[str, Any] = {"symbol": symbol, "interval": interval.value, "from_ms": from_ms, "to_ms": to_ms}
+        body["complete_since_ms"] = ledger.complete_since_ms(symbol)
         return answer({**body, "columns": ledger.MINUTE_COLUMNS, "rows": rows, "gaps": gaps})
 
 
