@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -42,7 +42,7 @@ def kline(bar: Candle, stream: StreamChannel) -> bytes | None:
     closed a second time. A bar is sent as closed when all its seconds are in it or its candle says so."""
     if bar.open_time_ms <= stream.last_closed_ms:
         return None
-    is_closed = bar.is_closed and (bar.is_complete or bar.updated_at_ms > bar.event_time_ms)
+    is_closed = _is_over(bar)
     if is_closed:
         stream.last_closed_ms = bar.open_time_ms
     return _encode(
@@ -71,6 +71,18 @@ def kline(bar: Candle, stream: StreamChannel) -> bytes | None:
             },
         }
     )
+
+
+def _is_over(bar: Candle) -> bool:
+    return bar.is_closed and (bar.is_complete or bar.updated_at_ms > bar.event_time_ms)
+
+
+def newest_closed_ms(bars: Sequence[Candle]) -> int:
+    """Open time of the newest bar that the exchange would have sent as closed, -1 when there is none: one that is
+    over, or that a newer one follows (`bars` oldest first)."""
+    if bars and _is_over(bars[-1]):
+        return bars[-1].open_time_ms
+    return bars[-2].open_time_ms if len(bars) > 1 else -1
 
 
 def _levels(levels: list[Level]) -> list[tuple[str, str]]:

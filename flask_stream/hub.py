@@ -225,7 +225,7 @@ class Hub:
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b'{"tickers":[%b]}' % values)
         state = self.symbols[name.symbol]
         if name.kind == "kline":
-            bars = self._bars(state, name)
+            bars = self._bars(state, name.interval)
             times = EventTimes(bars[-1].event_time_ms) if bars else NO_TIMES
             data = b'{"bars":[%b]}' % b",".join(map(encode_record, bars))
             return channel.snapshot(stamp(times, None, now_ms), data)
@@ -238,11 +238,11 @@ class Hub:
             return channel.snapshot(stamp(NO_TIMES, None, now_ms), b"null")
         return channel.snapshot(stamp(times_of(stored.value), stored.appended_ms, now_ms), stored.value)
 
-    def _bars(self, state: SymbolState, name: LiveName) -> list[Candle]:
+    def _bars(self, state: SymbolState, interval: Interval | None) -> list[Candle]:
         window = state.open_window(self._limits)
-        if name.interval is Interval.S1 or name.interval is None:
+        if interval is Interval.S1 or interval is None:
             return [bar_of_second(kline) for kline in window.newest(SNAPSHOT_SECONDS)]
-        return state.open_bars(name.interval, self._limits).bars()
+        return state.open_bars(interval, self._limits).bars()
 
     # --- subscriptions to Binance's streams ------------------------------------------------------------------
 
@@ -253,6 +253,9 @@ class Hub:
         if stream is None:
             stream = state.streams[name.suffix] = StreamChannel(str(name), is_state=name.is_state)
             self._open_klines(state, name.interval)
+            if name.interval is not None:
+                # What closed before somebody came is not news to them, however often it is revised.
+                stream.last_closed_ms = binance_payloads.newest_closed_ms(self._bars(state, name.interval))
         (stream.combined if combined else stream.raw).add(subscriber)
 
     def unsubscribe_stream(self, subscriber: Subscriber, name: StreamName) -> None:
