@@ -20,12 +20,11 @@ CLOCK_SLACK_MS: Final = 2_000
 
 @dataclass(frozen=True)
 class Neighbour:
-    """The nearest stored second with trades and a known id on one side of a run, and the trades of the seconds of
-    unknown ids in between. `trade_id`: its last id before the run, its first id after it."""
+    """The nearest second with trades and known ids on one side of a run; its last id before the run, its first id
+    after it."""
 
     open_time_ms: int
     trade_id: int
-    trades_between: int
 
 
 def closed_rows(klines: Sequence[Kline], from_ms: int, to_ms: int, exchange_now_ms: int) -> list[Kline]:
@@ -50,19 +49,15 @@ def closed_rows(klines: Sequence[Kline], from_ms: int, to_ms: int, exchange_now_
     return [kline for kline in klines if kline.close_time_ms < exchange_now_ms]
 
 
-def require_chain(klines: Sequence[Kline], before: Neighbour | None, after: Neighbour | None) -> None:
-    """Raise BadFrame unless the rows hold exactly the trades between their neighbours.
+def require_chain(trade_count: int, before: Neighbour, after: Neighbour) -> None:
+    """Raise BadFrame unless the seconds between two neighbours, none missing, hold exactly the trades between them.
 
-    `klines`: the rows that fill every second between the neighbours which is not stored yet. Trade ids have no holes
-    (binance.md 0.7), so the trades of the run are counted by the ids on both sides. A neighbour None: not checked.
+    Trade ids have no holes (binance.md 0.7), so the ids on both sides say how many trades there were.
     """
-    if before is None or after is None:
-        return
-    counted = before.trades_between + after.trades_between + sum(kline.trade_count for kline in klines)
     expected = after.trade_id - before.trade_id - 1
-    if counted != expected:
+    if trade_count != expected:
         raise BadFrame(
-            f"trade chain: {counted} trades in the rows, {expected} by the ids of the neighbours "
+            f"trade chain: {trade_count} trades in the rows, {expected} by the ids of the neighbours "
             f"{before.open_time_ms} ({before.trade_id}) and {after.open_time_ms} ({after.trade_id})"
         )
 

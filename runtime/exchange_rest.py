@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import httpx
 import msgspec
 
+from market.aggregate_trades import AggregateTrade, decode_aggregate_trades
 from market.binance_codec import decode_exchange_info, decode_rest_klines
 from market.interval import Interval
 from market.kline import Kline
@@ -25,7 +26,20 @@ TIMEOUT_S: Final = 10.0
 #: The day's figures of every symbol are a large answer, and a cold one for the simulated exchange.
 ALL_TICKERS_TIMEOUT_S: Final = 60.0
 MAX_KLINE_ROWS: Final = 1000
-WEIGHTS: Final = {"klines": 2, "exchangeInfo": 20, "time": 1, "ping": 1, "ticker/24hr": 80, "depth": 250}
+WEIGHTS: Final = {
+    "klines": 2,
+    "aggTrades": 4,
+    "exchangeInfo": 20,
+    "time": 1,
+    "ping": 1,
+    "ticker/24hr": 80,
+    "depth": 250,
+}
+#: What the exchange allows an address in a minute unless its exchangeInfo says otherwise; budgets are shares of it.
+EXCHANGE_WEIGHT_PER_MINUTE: Final = 6_000
+#: For what the live line needs (symbols, order book snapshots). Background work has a smaller one (settings of the
+#: aggregator), so that it stops first; the exchange's header makes both count everything this address does.
+LIVE_WEIGHT_PER_MINUTE: Final = 5_000
 DEFAULT_RETRY_AFTER_S: Final = 30
 MAX_RETRY_AFTER_S: Final = 3 * 24 * 3600
 WINDOW_MS: Final = 60_000
@@ -54,6 +68,17 @@ class _ServerTime(msgspec.Struct):
     server_time: int = msgspec.field(name="serverTime")
 
 
+class _RateLimit(msgspec.Struct):
+    kind: str = msgspec.field(name="rateLimitType")
+    interval: str
+    every: int = msgspec.field(name="intervalNum")
+    limit: int
+
+
+class _RateLimits(msgspec.Struct):
+    limits: list[_RateLimit] = msgspec.field(name="rateLimits", default_factory=list)
+
+
 class _DayTurnover(msgspec.Struct):
     symbol: str
     quote_volume: Decimal = msgspec.field(name="quoteVolume")
@@ -68,13 +93,15 @@ def _decoded(body: bytes, kind: type[_T]) -> _T:
 
 
 class ExchangeRest:
-    """Market data over REST, within `weight_per_minute` of the exchange's request weight."""
+    """Market data over REST, within `weight_per_minute` of the exchange's request weight (of 6000; where the exchange
+    allows less, the same share of that)."""
 
-    def __init__(self, base_urls: Sequence[str], clock: Clock, weight_per_minute: int = 3000) -> None:
+    def __init__(self, base_urls: Sequence[str], clock: Clock, weight_per_minute: int = LIVE_WEIGHT_PER_MINUTE) -> None:
         if not base_urls:
             raise ValueError("no REST base URL given")
         self._base_urls = [url.rstrip("/") for url in base_urls]
         self._clock = clock
+        self._share = weight_per_minute
         self._weight_per_minute = weight_per_minute
         self._client = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
         self._lock = threading.Lock()
@@ -93,7 +120,19 @@ class ExchangeRest:
 
     def symbol_infos(self) -> list[SymbolInfo]:
         """All symbols with their steps and status."""
-        return decode_exchange_info(self.get("exchangeInfo", {"showPermissionSets": "false"}))
+        body = self.get("exchangeInfo", {"showPermissionSets": "false"})
+        for limit in _decoded(body, _RateLimits).limits:
+            if (limit.kind, limit.interval, limit.every) == ("REQUEST_WEIGHT", "MINUTE", 1):
+                allowed = min(limit.limit, EXCHANGE_WEIGHT_PER_MINUTE)
+                self._weight_per_minute = max(1, self._share * allowed // EXCHANGE_WEIGHT_PER_MINUTE)
+        return decode_exchange_info(body)
+
+    def has_room(self, weight: int) -> bool:
+        """True when requests of so much weight can be sent at once: neither the budget nor a ban is in the way."""
+        with self._lock:
+            now_ms = self._clock.now_ms()
+            self._begin_window(now_ms)
+            return now_ms >= self._blocked_until_ms and self._fits(weight)
 
     def klines(
         self,
@@ -114,6 +153,14 @@ class ExchangeRest:
             query["endTime"] = end_ms
         return decode_rest_klines(self.get("klines", query), symbol, interval, self._clock.now_ms())
 
+    def aggregate_trades(self, symbol: str, **bounds: int) -> list[AggregateTrade]:
+        """At most MAX_KLINE_ROWS rows by `startTime`, `endTime` (trade times, inclusive) or `fromId`, oldest first.
+
+        Raises RestUnavailable, RestRefused, and BadFrame for rows that cannot be.
+        """
+        query: dict[str, str | int] = {"symbol": symbol, "limit": MAX_KLINE_ROWS, **bounds}
+        return decode_aggregate_trades(self.get("aggTrades", query), symbol)
+
     def most_traded(self, count: int, quote_asset: str = "USDT") -> list[str]:
         """The `count` symbols of this quote asset with the largest 24 h turnover, largest first.
 
@@ -132,11 +179,12 @@ class ExchangeRest:
             base_url = self._base_urls[self._host]
             try:
                 timeout_s = ALL_TICKERS_TIMEOUT_S if endpoint == "ticker/24hr" else TIMEOUT_S
+                window_ms = self._window_start_ms
                 response = self._client.get(f"{base_url}/api/v3/{endpoint}", params=query, timeout=timeout_s)
             except httpx.HTTPError as error:
                 errors.append(f"{base_url}: {error!r}")
             else:
-                self._note_used_weight(response)
+                self._note_used_weight(response, window_ms)
                 if response.status_code == 200:
                     return response.content
                 if response.status_code in (418, 429):
@@ -155,20 +203,30 @@ class ExchangeRest:
                 if now_ms < self._blocked_until_ms:
                     wait_s = (self._blocked_until_ms - now_ms) / 1000
                     raise RestUnavailable(f"the exchange asked us to wait {wait_s:.0f} s more", wait_s)
-                if now_ms - now_ms % WINDOW_MS != self._window_start_ms:
-                    self._window_start_ms, self._used_weight = now_ms - now_ms % WINDOW_MS, 0
-                if self._used_weight + weight <= self._weight_per_minute or self._used_weight == 0:
+                self._begin_window(now_ms)
+                if self._fits(weight):
                     self._used_weight += weight
                     return
                 wait_s = (self._window_start_ms + WINDOW_MS - now_ms) / 1000
             sleep_s(min(wait_s, 1.0))
 
-    def _note_used_weight(self, response: httpx.Response) -> None:
-        """The header counts everybody on this address; it outranks our own count."""
+    def _begin_window(self, now_ms: int) -> None:
+        """A new clock minute begins with nothing used. The lock is held."""
+        if now_ms - now_ms % WINDOW_MS != self._window_start_ms:
+            self._window_start_ms, self._used_weight = now_ms - now_ms % WINDOW_MS, 0
+
+    def _fits(self, weight: int) -> bool:
+        """A request that outweighs the whole budget may be the first of its minute. The lock is held."""
+        return self._used_weight + weight <= self._weight_per_minute or self._used_weight == 0
+
+    def _note_used_weight(self, response: httpx.Response, window_ms: int) -> None:
+        """The header counts everybody on this address; it outranks our own count. Of an answer that was asked for in
+        the minute before (`window_ms`) it may still be that minute's."""
         header = response.headers.get("X-MBX-USED-WEIGHT-1M", "")
         if header.isdigit():
             with self._lock:
-                self._used_weight = max(self._used_weight, int(header))
+                if self._window_start_ms == window_ms and self._clock.now_ms() < window_ms + WINDOW_MS:
+                    self._used_weight = max(self._used_weight, int(header))
 
     def _told_to_wait(self, response: httpx.Response) -> RestUnavailable:
         header = response.headers.get("Retry-After", "")
