@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Final, Literal
+from decimal import Decimal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 MAX_FAULTS: Final = 100
 MAX_DURATION_MS: Final = 3_600_000
 OVERSIZED_BYTES: Final = 1_500_000
+ALTERED_BY: Final = Decimal(1_000)
 
 FaultName = Literal[
     "cut",
@@ -29,6 +31,7 @@ FaultName = Literal[
     "rest_status",
     "altered_trade",
     "drop_kline",
+    "corrected_kline",
     "symbol_status",
     "nested_error",
 ]
@@ -42,7 +45,9 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     whichever comes first. `status` (rest_status, refuse): 418, 429, 451, 500.. ; `delay_ms` (slow_rest); `skew_ms`
     (clock_skew). symbol_status gives the symbol that `stream` names the status `symbol_status`, for `duration_ms`:
     in BREAK its streams are silent, in CANCEL_ONLY its klines (binance.md 5); REST goes on. nested_error: the other
-    shape of a control message's error reply.
+    shape of a control message's error reply. altered_trade: one trade of the stream has another quantity, and so has
+    the closed kline_1s of its second; REST and all longer klines tell the truth. corrected_kline: a closed kline comes
+    with a wrong volume first, and right with a newer event time.
     """
 
     fault: FaultName
@@ -55,6 +60,14 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     symbol_status: Literal["HALT", "BREAK", "CANCEL_ONLY"] = "BREAK"
 
 
+class Altered(NamedTuple):
+    """What an altered trade adds to its second: quantity in the base asset, the same in the quote asset, taker side."""
+
+    base: Decimal
+    quote: Decimal
+    taker_bought: bool
+
+
 class Faults:
     """The faults in force. Used from the exchange's loop only."""
 
@@ -62,12 +75,13 @@ class Faults:
         self._now_ms = now_ms
         self._faults: list[tuple[Fault, int, list[int]]] = []
         self._held: dict[str, bytes] = {}
+        self._altered: dict[tuple[str, int], Altered] = {}
         self.used: dict[str, int] = {}
 
     @property
     def active(self) -> bool:
         """True while any fault is in force."""
-        return bool(self._faults) or bool(self._held)
+        return bool(self._faults) or bool(self._held) or bool(self._altered)
 
     def order(self, fault: Fault) -> None:
         """Put a fault in force. Raises ValueError for a bound outside the limits."""
@@ -123,7 +137,11 @@ class Faults:
         if self.use("unknown_symbol", stream):
             payload = re.sub(rb'"s":"[^"]*"', b'"s":"UNKNOWNUSDT"', payload)
         if b'"e":"trade"' in payload and self.use("altered_trade", stream):
-            payload = re.sub(rb'"q":"[^"]*"', b'"q":"987654.00000000"', payload)
+            payload = self._alter_trade(payload)
+        if self._altered and stream.endswith("@kline_1s"):
+            payload = self._alter_second(payload)
+        if b'"e":"kline"' in payload and b'"x":true' in payload and self.use("corrected_kline", stream):
+            return [_with_more_volume(payload, Altered(ALTERED_BY, ALTERED_BY, True), -1), payload]
         if self.use("duplicate", stream):
             return [payload, payload]
         held = self._held.pop(stream + dialect, None)
@@ -133,6 +151,21 @@ class Faults:
             self._held[stream + dialect] = payload
             return []
         return [payload]
+
+    def _alter_trade(self, payload: bytes) -> bytes:
+        """The trade with ALTERED_BY more; what that does to its second is kept until the second closes."""
+        trade = json.loads(payload)
+        second = int(str(trade["T"])[:10])
+        self._altered[trade["s"], second] = Altered(ALTERED_BY, ALTERED_BY * Decimal(trade["p"]), not trade["m"])
+        while len(self._altered) > MAX_FAULTS:
+            del self._altered[next(iter(self._altered))]
+        trade["q"] = f"{Decimal(trade['q']) + ALTERED_BY:.8f}"
+        return json.dumps(trade, separators=(",", ":")).encode()
+
+    def _alter_second(self, payload: bytes) -> bytes:
+        event = json.loads(payload)
+        altered = self._altered.pop((event["s"], int(str(event["k"]["t"])[:10])), None)
+        return payload if altered is None else _with_more_volume(payload, altered, 0)
 
     def status_of(self, symbol: str) -> str:
         """The symbol's status in exchangeInfo."""
@@ -164,3 +197,14 @@ def parse_fault(body: bytes) -> Fault:
         return msgspec.json.decode(body, type=Fault)
     except (msgspec.DecodeError, json.JSONDecodeError) as error:
         raise ValueError(str(error)) from None
+
+
+def _with_more_volume(payload: bytes, more: Altered, event_shift: int) -> bytes:
+    """A kline event with `more` in its volumes and another event time."""
+    event = json.loads(payload)
+    kline = event["k"]
+    fields = {"v": more.base, "q": more.quote} | ({"V": more.base, "Q": more.quote} if more.taker_bought else {})
+    for name, amount in fields.items():
+        kline[name] = f"{Decimal(kline[name]) + amount:.8f}"
+    event["E"] += event_shift
+    return json.dumps(event, separators=(",", ":")).encode()
