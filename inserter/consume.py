@@ -24,6 +24,7 @@ import contextlib
 from inserter import meter
 from inserter.batch import Batch, BatchBuilder, rows_of
 from inserter.positions import LogRange, Positions
+from inserter.postgres_store import PostgresStore
 from inserter.rows import copy_text
 from inserter.settings import InserterSettings
 from inserter.watch import BadShare, Watch
@@ -141,14 +142,13 @@ class Inserter:
         consumer.assign(partitions)
         beginnings = await asyncio.wait_for(consumer.beginning_offsets(partitions), OFFSETS_TIMEOUT_S)
         ends = await asyncio.wait_for(consumer.end_offsets(partitions), OFFSETS_TIMEOUT_S)
+        store = PostgresStore(connection, settings.inserter_copy_min_rows, settings.inserter_partitions_ahead_days)
         await self._positions.take(
-            connection, {p: LogRange(states[p.topic].topic_id, beginnings[p], ends[p]) for p in partitions}
+            store, {p: LogRange(states[p.topic].topic_id, beginnings[p], ends[p]) for p in partitions}
         )
         for partition, position in self._positions.by_partition.items():
             consumer.seek(partition, position.read_offset)
-        writer = Writer(
-            connection, self._positions, settings.inserter_copy_min_rows, settings.inserter_partitions_ahead_days
-        )
+        writer = Writer(store, self._positions)
         await writer.load()
         watch = Watch(settings, self._topics, self._health, self._clock, states)
         watching = asyncio.create_task(watch.run(consumer, self._positions))

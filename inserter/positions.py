@@ -1,7 +1,7 @@
 """Where to read from: checkpoints in the database against what the log still holds, and whose they are.
 
 Fencing: each start takes a higher epoch for all partitions in one transaction. A writer whose epoch is no longer
-the stored one updates no row in sql.ADVANCE_CHECKPOINT and ends with Fenced.
+the stored one cannot advance a checkpoint and ends with Fenced.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from inserter import meter, sql
-from inserter.batch import Batch, Progress
+from inserter import meter
+from inserter.batch import Batch
+from inserter.store import Advance, Checkpoint, Store
 from market.feed import GapCause
-from runtime.database import AsyncConnection, TupleRow
 from runtime.errors import Fenced
 from runtime.kafka_client import TopicPartition
 from runtime.logs import get_logger
@@ -29,15 +28,6 @@ class LogRange:
     topic_id: uuid.UUID
     beginning: int
     end: int
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A row of kline_checkpoint."""
-
-    topic_id: uuid.UUID
-    next_offset: int
-    epoch: int
 
 
 @dataclass
@@ -83,19 +73,13 @@ class Positions:
         self.by_partition: dict[TopicPartition, Position] = {}
         self._losses: dict[TopicPartition, Loss] = {}
 
-    async def take(self, connection: AsyncConnection[TupleRow], on_broker: Mapping[TopicPartition, LogRange]) -> None:
+    async def take(self, store: Store, on_broker: Mapping[TopicPartition, LogRange]) -> None:
         """Claim the checkpoints (first time) or check that they are still ours, and find where to go on.
 
         Raises Fenced when a newer inserter holds them.
         """
-        topics = sorted({partition.topic for partition in on_broker})
-        async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock(%s)", [sql.CLAIM_LOCK])
-            cursor = await connection.execute(sql.LOAD_CHECKPOINTS, [topics])
-            stored = {
-                TopicPartition(topic, partition): Checkpoint(topic_id, next_offset, epoch)
-                for topic, partition, topic_id, next_offset, epoch in await cursor.fetchall()
-            }
+        async with store.transaction():
+            stored = await store.load_checkpoints({partition.topic for partition in on_broker})
             highest = max((checkpoint.epoch for checkpoint in stored.values()), default=0)
             if self.epoch == 0:
                 self.epoch = highest + 1
@@ -103,14 +87,12 @@ class Positions:
                 raise Fenced(f"epoch {highest} holds the checkpoints, ours is {self.epoch}")
             for partition, log_range in on_broker.items():
                 self._resolve(partition, stored.get(partition), log_range)
-            async with connection.cursor() as writer:
-                await writer.executemany(
-                    sql.CLAIM,
-                    [
-                        (partition.topic, position.topic_id, partition.partition, position.stored_offset, self.epoch)
-                        for partition, position in sorted(self.by_partition.items())
-                    ],
-                )
+            await store.claim_checkpoints(
+                {
+                    partition: Checkpoint(position.topic_id, position.stored_offset, self.epoch)
+                    for partition, position in self.by_partition.items()
+                }
+            )
 
     def _resolve(self, partition: TopicPartition, stored: Checkpoint | None, log_range: LogRange) -> None:
         position, cause = resolve(stored, log_range)
@@ -137,17 +119,15 @@ class Positions:
             return loss.cause
         return GapCause.OFFSET_JUMP if partition in newly else None
 
-    def advance_values(self, partition: TopicPartition, progress: Progress) -> dict[str, Any]:
-        """Parameters of sql.ADVANCE_CHECKPOINT."""
-        position = self.by_partition[partition]
-        return {
-            "topic": partition.topic,
-            "partition": partition.partition,
-            "topic_id": position.topic_id,
-            "epoch": self.epoch,
-            "stored_offset": position.stored_offset,
-            "next_offset": progress.next_offset,
-        }
+    def advances(self, batch: Batch) -> list[Advance]:
+        """The compare-and-set of every partition that the batch has records of."""
+        found = []
+        for partition, progress in batch.progress.items():
+            position = self.by_partition[partition]
+            found.append(
+                Advance(partition, position.topic_id, self.epoch, position.stored_offset, progress.next_offset)
+            )
+        return found
 
     def committed(self, batch: Batch) -> None:
         """The batch is in the database: positions and losses move on with it."""

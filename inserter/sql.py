@@ -59,6 +59,32 @@ values (%(symbol)s, {at("%(open_ms)s::bigint")}, {at("%(close_ms)s::bigint")}, %
     + _UPSERT_TAIL
 )
 
+UPSERT_MINUTE: Final = f"""
+insert into exchange_minute (symbol, open_time, open, high, low, close, base_volume, quote_volume, trade_count,
+                             taker_buy_base_volume, taker_buy_quote_volume, first_trade_id, last_trade_id, source,
+                             event_time, received_at)
+values (%(symbol)s, {at("%(open_ms)s::bigint")}, %(open)s, %(high)s, %(low)s, %(close)s, %(base_volume)s,
+        %(quote_volume)s, %(trade_count)s, %(taker_base)s, %(taker_quote)s, %(first_trade_id)s, %(last_trade_id)s,
+        'stream', {at("%(event_ms)s::bigint")}, {at("%(received_ms)s::bigint")})
+on conflict (symbol, open_time) do update set
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
+    base_volume = excluded.base_volume, quote_volume = excluded.quote_volume, trade_count = excluded.trade_count,
+    taker_buy_base_volume = excluded.taker_buy_base_volume, taker_buy_quote_volume = excluded.taker_buy_quote_volume,
+    first_trade_id = excluded.first_trade_id, last_trade_id = excluded.last_trade_id, source = excluded.source,
+    event_time = excluded.event_time, received_at = excluded.received_at
+where excluded.event_time > exchange_minute.event_time
+"""
+INSERT_SUSPECT: Final = f"""
+insert into suspect_range (symbol, from_time, to_time, reason)
+values (%s, {at("%s::bigint")}, {at("%s::bigint")}, 'trade_chain')
+on conflict (symbol, from_time, to_time, reason) do nothing
+"""
+MARK_DIRTY_HOURS: Final = f"""
+insert into dirty_hour (symbol, hour)
+select symbol, {at("hour_ms")} from unnest(%s::text[], %s::bigint[]) as mark (symbol, hour_ms)
+order by symbol, hour_ms
+on conflict (symbol, hour) do update set marks = dirty_hour.marks + 1
+"""
 MARK_DIRTY: Final = f"""
 insert into dirty_minute (symbol, open_time)
 select symbol, {at("minute_ms")} from unnest(%s::text[], %s::bigint[]) as mark (symbol, minute_ms)
@@ -75,18 +101,30 @@ where excluded.event_time > symbol_watermark.event_time
 """
 
 LOAD_WATERMARKS: Final = f"""
-select w.symbol, {ms("w.event_time")}, newest.last_trade_id
+select w.symbol, {ms("w.event_time")}, traded.last_trade_id, {ms("traded.open_time")}, newest.ahead_ms
 from symbol_watermark w
 left join lateral (
-    select k.last_trade_id from kline_1s k
+    select k.last_trade_id, k.open_time from kline_1s k
     where k.symbol = w.symbol and k.open_time < w.event_time and k.open_time >= w.event_time - interval '10 minutes'
       and k.trade_count > 0
+    order by k.open_time desc limit 1
+) traded on true
+left join lateral (
+    select {ms("k.event_time")} - {ms("k.received_at")} as ahead_ms from kline_1s k
+    where k.symbol = w.symbol and k.open_time < w.event_time and k.open_time >= w.event_time - interval '1 day'
+      and k.source = 'stream'
     order by k.open_time desc limit 1
 ) newest on true
 where w.stream = 'kline_1s'
 """
+LOAD_OPEN_OUTAGES: Final = f"""
+select symbol, {ms("from_time")}, {ms("to_time")}, cause from feed_outage
+where stream = 'kline_1s' and to_time is null order by symbol, from_time
+"""
+LOAD_UNFOLLOWED: Final = "select symbol from market_symbol where not is_followed"
 
-_GAP_COLUMNS = f"""id, symbol, {ms("from_time")}, {ms("to_time")}, cause, state, resolved_by, {ms("detected_at")}"""
+_GAP_COLUMNS = f"""id, symbol, {ms("from_time")}, {ms("to_time")}, cause, state, resolved_by, {ms("detected_at")},
+       detector"""
 #: Gaps of a symbol that touch a range (both ends inclusive, so that neighbours are found too).
 GAPS_TOUCHING: Final = f"""
 select {_GAP_COLUMNS} from kline_gap
@@ -98,15 +136,22 @@ select {_GAP_COLUMNS} from kline_gap
 where interval = '1s' and state = 'open' and cause = 'unknown' and symbol = any(%s::text[]) order by id for update
 """
 INSERT_GAP: Final = f"""
-insert into kline_gap (symbol, from_time, to_time, cause, state, resolved_by, detected_at, resolved_at)
+insert into kline_gap (symbol, from_time, to_time, cause, state, resolved_by, detector, detected_at, resolved_at)
 values (%(symbol)s, {at("%(from_ms)s::bigint")}, {at("%(to_ms)s::bigint")}, %(cause)s, %(state)s, %(resolved_by)s,
-        coalesce({at("%(detected_at_ms)s::bigint")}, now()), case when %(state)s = 'open' then null else now() end)
+        %(detector)s, coalesce({at("%(detected_at_ms)s::bigint")}, now()),
+        case when %(state)s = 'open' then null else now() end)
 """
 UPDATE_GAP: Final = f"""
 update kline_gap set from_time = {at("%(from_ms)s::bigint")}, to_time = {at("%(to_ms)s::bigint")}, cause = %(cause)s,
-    state = %(state)s, resolved_by = %(resolved_by)s,
+    state = %(state)s, resolved_by = %(resolved_by)s, detector = %(detector)s,
     resolved_at = case when %(state)s = 'open' then null else now() end
 where id = %(gap_id)s
+"""
+#: One writer of a symbol's gaps at a time; the repair takes the same lock. Sorted, so that two cannot wait for each
+#: other.
+LOCK_LEDGER: Final = """
+select pg_advisory_xact_lock(7330000, hashtext(symbol)) from unnest(%s::text[]) with ordinality as s (symbol, number)
+order by number
 """
 DELETE_GAPS: Final = "delete from kline_gap where id = any(%s::bigint[])"
 

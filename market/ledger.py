@@ -16,6 +16,10 @@ from market.interval import SECOND_MS
 #: An outage and the seconds it cost need not meet to the millisecond: the feed notices late, the kline ends later.
 OUTAGE_SLACK_MS: Final = 2_000
 OPEN: Final = "open"
+#: Who notices a gap: a row that is not the next second, the state of the log, what the producer reports.
+BY_OPEN_TIMES: Final = "open_times"
+BY_LOG: Final = "log"
+BY_FEED: Final = "feed"
 REPAIRED: Final = "repaired"
 #: States in which a row that arrives after all takes its second out of the gap.
 UNRESOLVED: Final = frozenset((OPEN, "absent", "unrepairable"))
@@ -34,6 +38,8 @@ class Gap:
     gap_id: int | None = None
     #: when the hole was noticed; None = in this transaction
     detected_at_ms: int | None = None
+    #: who noticed it (first): column `detector`
+    detector: str = BY_OPEN_TIMES
 
 
 @dataclass(frozen=True)
