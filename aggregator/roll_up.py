@@ -38,6 +38,7 @@ def roll_up(connection: Connection[TupleRow], max_minutes: int = MAX_MINUTES) ->
         pairs = [[symbol for symbol, _ in minutes], [open_time for _, open_time in minutes]]
         connection.execute(sql.ROLL_UP_MINUTES, pairs)
         make_parents(connection, pairs[0], pairs[1])
+        connection.execute(sql.MARK_HOURS, pairs)
         crash_point("before_roll_up_commit")
     crash_point("after_roll_up_commit")
     return RollUp(len(minutes), len(minutes) == max_minutes)

@@ -20,7 +20,7 @@ TRY_LOCK: Final = "select pg_try_advisory_xact_lock(%s)"
 CANDLE_COLUMNS: Final = (
     "symbol, interval, open_time, close_time, open, high, low, close, base_volume, quote_volume, trade_count, "
     "taker_buy_base_volume, taker_buy_quote_volume, first_trade_id, last_trade_id, row_count, expected_count, "
-    "covered_until, is_complete, is_closed, source, event_time"
+    "rest_count, trades_count, covered_until, is_complete, is_closed, source, event_time"
 )
 
 #: Minutes below their symbol's watermark, oldest first. The marks are locked and deleted before anything is read:
@@ -70,47 +70,64 @@ _VALUES = """
     max(part.event_time) as event_time
 """
 
+_VALUE_NAMES: Final = (
+    "open, high, low, close, base_volume, quote_volume, trade_count, taker_buy_base_volume, taker_buy_quote_volume, "
+    "row_count"
+)
+_OTHER_NAMES: Final = (
+    "first_trade_id, last_trade_id, rest_count, trades_count, covered_until, is_complete, is_closed, source"
+)
+
+
+def _of(table: str, names: str) -> str:
+    """The columns as a row of that table."""
+    return f"({', '.join(f'{table}.{name}' for name in names.split(', '))})"
+
+
+_SET: Final = ", ".join(f"{name} = excluded.{name}" for name in f"{_VALUE_NAMES}, {_OTHER_NAMES}".split(", "))
+_IS_REVISED: Final = (
+    f"aggregated_kline.is_closed and {_of('aggregated_kline', _VALUE_NAMES)}"
+    f" is distinct from {_of('excluded', _VALUE_NAMES)}"
+)
+_ALL_NAMES: Final = f"{_VALUE_NAMES}, {_OTHER_NAMES}"
+
 #: A candle is replaced by one that covers at least as much: seconds dropped by retention cannot thin a candle
 #: out, and the exchange's own bar stays until ours is complete. The same values again touch nothing. `revision`
-#: counts the changes of a closed candle. Every written candle goes to the outbox in the same transaction.
+#: counts the changes of a closed candle's values, and `updated_at` of a closed candle moves with it alone: "as known
+#: at" asks it. Every written candle goes to the outbox in the same transaction.
 _STORE = f"""
 stored as (
     insert into aggregated_kline ({CANDLE_COLUMNS}) select {CANDLE_COLUMNS} from fresh order by symbol, open_time
-    on conflict (symbol, interval, open_time) do update set
-        open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
-        base_volume = excluded.base_volume, quote_volume = excluded.quote_volume, trade_count = excluded.trade_count,
-        taker_buy_base_volume = excluded.taker_buy_base_volume,
-        taker_buy_quote_volume = excluded.taker_buy_quote_volume, first_trade_id = excluded.first_trade_id,
-        last_trade_id = excluded.last_trade_id, row_count = excluded.row_count,
-        covered_until = excluded.covered_until, is_complete = excluded.is_complete, is_closed = excluded.is_closed,
-        source = excluded.source, event_time = excluded.event_time, updated_at = clock_timestamp(),
-        revision = aggregated_kline.revision + case
-            when aggregated_kline.is_closed
-                 and (aggregated_kline.open, aggregated_kline.high, aggregated_kline.low, aggregated_kline.close,
-                      aggregated_kline.base_volume, aggregated_kline.quote_volume, aggregated_kline.trade_count,
-                      aggregated_kline.taker_buy_base_volume, aggregated_kline.taker_buy_quote_volume,
-                      aggregated_kline.row_count)
-                     is distinct from
-                     (excluded.open, excluded.high, excluded.low, excluded.close, excluded.base_volume,
-                      excluded.quote_volume, excluded.trade_count, excluded.taker_buy_base_volume,
-                      excluded.taker_buy_quote_volume, excluded.row_count)
-            then 1 else 0 end
+    on conflict (symbol, interval, open_time) do update set {_SET}, event_time = excluded.event_time,
+        updated_at = case when aggregated_kline.is_closed and not ({_IS_REVISED}) then aggregated_kline.updated_at
+                          else clock_timestamp() end,
+        revision = aggregated_kline.revision + case when {_IS_REVISED} then 1 else 0 end
     where excluded.row_count >= aggregated_kline.row_count
-      and (aggregated_kline.open, aggregated_kline.high, aggregated_kline.low, aggregated_kline.close,
-           aggregated_kline.base_volume, aggregated_kline.quote_volume, aggregated_kline.trade_count,
-           aggregated_kline.taker_buy_base_volume, aggregated_kline.taker_buy_quote_volume,
-           aggregated_kline.first_trade_id, aggregated_kline.last_trade_id, aggregated_kline.row_count,
-           aggregated_kline.covered_until, aggregated_kline.is_closed, aggregated_kline.source)
-          is distinct from
-          (excluded.open, excluded.high, excluded.low, excluded.close, excluded.base_volume, excluded.quote_volume,
-           excluded.trade_count, excluded.taker_buy_base_volume, excluded.taker_buy_quote_volume,
-           excluded.first_trade_id, excluded.last_trade_id, excluded.row_count, excluded.covered_until,
-           excluded.is_closed, excluded.source)
+      and {_of("aggregated_kline", _ALL_NAMES)} is distinct from {_of("excluded", _ALL_NAMES)}
     returning symbol, interval, open_time
-)
+)"""
+
+_TO_OUTBOX: Final = """
 insert into candle_outbox (symbol, interval, open_time) select symbol, interval, open_time from stored
 order by symbol, interval, open_time
 on conflict (symbol, interval, open_time) do update set marks = candle_outbox.marks + 1
+"""
+
+#: The exchange's own kline of the minute needs a moment to arrive.
+AUDIT_AFTER_S: Final = 5
+_TO_AUDIT: Final = f""", due as (
+    insert into audit_due (symbol, open_time, due_at)
+    select symbol, open_time, now() + interval '{AUDIT_AFTER_S} seconds' from stored order by symbol, open_time
+    on conflict (symbol, open_time) do update set marks = audit_due.marks + 1, due_at = excluded.due_at
+)"""
+
+#: The hours of the given (symbol, minute) pairs. A writer that also marks minutes marks those before the hours, as
+#: the roll-up does, so that two never wait for each other.
+MARK_HOURS: Final = """
+insert into dirty_hour (symbol, hour)
+select distinct symbol, date_trunc('hour', open_time)
+from unnest(%s::text[], %s::timestamptz[]) as rolled (symbol, open_time) order by 1, 2
+on conflict (symbol, hour) do update set marks = dirty_hour.marks + 1
 """
 
 #: One-minute candles of the given (symbol, minute) pairs from their seconds. The minute is below the watermark, so
@@ -124,10 +141,13 @@ with work as (
            work.open_time + interval '1 minute' - interval '1 millisecond' as close_time,
            bar.open, bar.high, bar.low, bar.close, bar.base_volume, bar.quote_volume, bar.trade_count,
            bar.taker_buy_base_volume, bar.taker_buy_quote_volume, bar.first_trade_id, bar.last_trade_id,
-           bar.row_count, 60 as expected_count, work.open_time + interval '1 minute' as covered_until,
+           bar.row_count, 60 as expected_count, bar.rest_count, bar.trades_count,
+           work.open_time + interval '1 minute' as covered_until,
            bar.row_count = 60 as is_complete, true as is_closed, 'seconds' as source, bar.event_time
     from work cross join lateral (
-        select count(*)::integer as row_count, {_VALUES}
+        select count(*)::integer as row_count,
+               (count(*) filter (where part.source in ('rest', 'archive')))::integer as rest_count,
+               (count(*) filter (where part.source = 'trades'))::integer as trades_count, {_VALUES}
         from kline_1s part
         where part.symbol = work.symbol and part.open_time >= work.open_time
           and part.open_time < work.open_time + interval '1 minute'
@@ -135,6 +155,8 @@ with work as (
     where bar.row_count > 0
 ), """
     + _STORE
+    + _TO_AUDIT
+    + _TO_OUTBOX
 )
 
 _SQL_INTERVAL: Final = {
@@ -171,7 +193,7 @@ with given as (
            work.open_time + {length} - interval '1 millisecond' as close_time,
            bar.open, bar.high, bar.low, bar.close, bar.base_volume, bar.quote_volume, bar.trade_count,
            bar.taker_buy_base_volume, bar.taker_buy_quote_volume, bar.first_trade_id, bar.last_trade_id,
-           bar.row_count, {interval.seconds} as expected_count,
+           bar.row_count, {interval.seconds} as expected_count, bar.rest_count, bar.trades_count,
            case when work.open_time + {length} <= watermark.event_time then work.open_time + {length}
                 else bar.covered_until end as covered_until,
            bar.row_count = {interval.seconds} as is_complete,
@@ -181,6 +203,7 @@ with given as (
     from work join watermark on watermark.symbol = work.symbol
     cross join lateral (
         select sum(part.row_count)::integer as row_count, max(part.covered_until) as covered_until,
+               sum(part.rest_count)::integer as rest_count, sum(part.trades_count)::integer as trades_count,
                case when bool_and(part.source = 'seconds') then 'seconds' else 'rest' end as source, {_VALUES}
         from aggregated_kline part
         where part.symbol = work.symbol and part.interval = '{child}' and part.open_time >= work.open_time
@@ -189,6 +212,7 @@ with given as (
     where bar.row_count > 0
 ), """
         + _STORE
+        + _TO_OUTBOX
     )
 
 
