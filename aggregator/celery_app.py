@@ -6,7 +6,15 @@ from celery import Celery
 
 QUEUE = "aggregator"
 #: A task that waited longer than its interval is not worth running: the next one does its work.
-_EVERY_S = {"roll_up": 1.0, "history": 1.0, "refresh_symbols": 300.0, "top_up": 60.0, "retention": 3600.0}
+_EVERY_S = {
+    "roll_up": 1.0,
+    "history": 1.0,
+    "refresh_symbols": 300.0,
+    "top_up": 60.0,
+    "retention": 3600.0,
+    "audit": 2.0,
+    "completeness": 5.0,
+}
 
 app = Celery("aggregator", include=["aggregator.tasks"])
 app.conf.update(

@@ -22,8 +22,9 @@ from runtime.health import Health
 from runtime.lifecycle import STOP_DEADLINE_S
 from runtime.logs import get_logger
 
-#: Roll-up, history and retention each may run at the same time; one more so that none waits for another.
-THREADS = 4
+#: Every task may run at the same time as the others, each waiting for the exchange or the database; one more so that
+#: none waits for another.
+THREADS = 8
 STOP_MARGIN_S = 0.5
 
 log = get_logger(__name__)

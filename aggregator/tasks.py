@@ -34,3 +34,15 @@ def top_up() -> None:
 def retention() -> None:
     """Drop what is older than it has to be."""
     current().retention()
+
+
+@app.task(name="aggregator.audit")
+def audit() -> None:
+    """Closed minutes against the exchange's own."""
+    current().audit()
+
+
+@app.task(name="aggregator.completeness")
+def completeness() -> None:
+    """Hours whose rows or gaps changed are counted anew."""
+    current().completeness()

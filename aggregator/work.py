@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from aggregator.audit_minutes import audit_due, waiting
+from aggregator.completeness import mark_running, mark_uncounted, recount
 from aggregator.first_seconds import FirstSeconds
 from aggregator.history import History
 from aggregator.publish import BrokerAway, Publisher, publish
@@ -25,11 +27,20 @@ from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 
 HISTORY_SLICE_S = 0.8
 EXCHANGE_MAX_DELAY_S = 10.0
+#: Hours that were never counted are looked for this seldom; recounts of one run, in transactions of their own.
+UNCOUNTED_EVERY_S = 60.0
+MAX_RECOUNTS = 10
 
 WINDOWS = Counter("aggregate_windows", "Minutes rolled up, by outcome", ["outcome"])
 LATENESS_S = Gauge("aggregate_lateness_seconds", "How far the oldest dirty minute lies behind the watermark")
 ROLL_UP_S = Histogram(
     "aggregate_roll_up_seconds", "Time of one roll-up", buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+)
+AUDITED = Counter("audit_minutes", "Minutes compared with the exchange's own, by result", ["state"])
+AUDIT_DUE = Gauge("audit_due_minutes", "Minutes waiting to be compared")
+AUDIT_NEEDS_PERSON = Gauge("audit_needs_person_minutes", "Minutes that differ even after the recheck")
+COMPLETENESS = Gauge(
+    "data_completeness_ratio", "Share of the last day's seconds that are not missing", ["table", "symbol"]
 )
 PUBLISHED = Counter("aggregate_candles_published", "Candles sent to the candle topic")
 
@@ -54,7 +65,9 @@ class Work:
         self._local = threading.local()
         self._backoffs: dict[str, Backoff] = {}
         self._not_before_s: dict[str, float] = {}
-        self._running = {name: threading.Lock() for name in ("history", "symbols", "retention")}
+        self._running = {
+            name: threading.Lock() for name in ("history", "symbols", "retention", "audit", "completeness")
+        }
         self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
         self._publisher = Publisher(settings.kafka_bootstrap_servers)
         self._wanted = settings.symbols
@@ -117,6 +130,35 @@ class Work:
     def top_up(self) -> None:
         """First minutes that our own seconds cover only partly."""
         self._alone("history", "exchange", lambda: self._history.top_up(self._connection()))
+
+    def audit(self) -> None:
+        """Minutes that are due, against the exchange's own."""
+        self._alone("audit", "audit", self._audit)
+
+    def _audit(self) -> None:
+        for state, minutes in audit_due(self._connection(), self._rest).items():
+            AUDITED.labels(state).inc(minutes)
+        due, needs_person = waiting(self._connection())
+        AUDIT_DUE.set(due)
+        AUDIT_NEEDS_PERSON.set(needs_person)
+
+    def completeness(self) -> None:
+        """Hours whose rows or gaps changed, counted anew."""
+        self._alone("completeness", "database", self._count)
+
+    def _count(self) -> None:
+        if self._clock.monotonic_s() >= self._uncounted_at_s:
+            mark_uncounted(self._connection())
+            self._uncounted_at_s = self._clock.monotonic_s() + UNCOUNTED_EVERY_S
+        mark_running(self._connection())
+        for _ in range(MAX_RECOUNTS):
+            done = recount(self._connection())
+            for symbol, ratio in done.ratios.items():
+                COMPLETENESS.labels("kline_1s", symbol).set(ratio)
+            if not done.more:
+                break
+
+    _uncounted_at_s = 0.0
 
     def retention(self) -> None:
         """Drop old partitions and prune."""

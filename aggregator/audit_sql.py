@@ -1,0 +1,115 @@
+"""Statements of the aggregator's audit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aggregator.sql import AS_CANDLE, AUDIT_AFTER_S
+from market.kline import VALUE_COLUMNS
+
+VALUE_NAMES: Final = VALUE_COLUMNS
+#: What the stream has not brought by then is asked for by REST; the waiting minutes of a symbol share a call.
+REST_AFTER_S: Final = 20
+#: Until this age the exchange may still get a row that it does not show yet; it is asked again after a pause.
+YOUNG_S: Final = 180
+POSTPONE_S: Final = 15
+
+#: Minutes that differed, whose seconds the repair has looked at since: their roll-up, if any, is through.
+BRING_BACK_SETTLED: Final = f"""
+insert into audit_due (symbol, open_time, due_at)
+select a.symbol, a.open_time, now() + interval '{AUDIT_AFTER_S} seconds' from minute_audit a
+join suspect_range s on s.symbol = a.symbol and s.from_time = a.open_time
+    and s.to_time = a.open_time + interval '1 minute' and s.reason = 'audit'
+where a.state = 'different' and not a.needs_person and s.state <> 'open' and s.settled_at > a.audited_at
+  and not exists (select from dirty_minute d where d.symbol = a.symbol and d.open_time = a.open_time)
+order by 1, 2
+on conflict (symbol, open_time) do nothing
+"""
+
+#: A minute that differed from the stream's kline is compared with REST's the next time: either may be the wrong one.
+READ_DUE: Final = f"""
+select symbol, open_time, marks, wants_rest, is_young from (
+    select d.symbol, d.open_time, d.marks, d.due_at, rechecked.it as is_recheck,
+           coalesce(k.is_complete and k.source = 'seconds', false) and (x.symbol is null or rechecked.it) as wants_rest,
+           d.open_time > now() - interval '{YOUNG_S} seconds' as is_young
+    from audit_due d
+    left join aggregated_kline k on k.symbol = d.symbol and k.interval = '1m' and k.open_time = d.open_time
+    left join exchange_minute x on x.symbol = d.symbol and x.open_time = d.open_time
+    left join minute_audit a on a.symbol = d.symbol and a.open_time = d.open_time
+    cross join lateral (select coalesce(a.state = 'different' and x.source = 'stream', false) as it) rechecked
+    where d.due_at <= now()
+) due
+where not wants_rest or is_recheck or due_at <= now() - interval '{REST_AFTER_S} seconds'
+order by due_at, symbol limit %s
+"""
+
+#: Parameters: symbols, times, marks. What was marked again meanwhile stays.
+TAKE_DUE: Final = """
+delete from audit_due d using unnest(%s::text[], %s::timestamptz[], %s::bigint[]) as read (symbol, open_time, marks)
+where d.symbol = read.symbol and d.open_time = read.open_time and d.marks = read.marks
+returning d.symbol, d.open_time
+"""
+POSTPONE: Final = f"""
+update audit_due d set due_at = now() - interval '{REST_AFTER_S - POSTPONE_S} seconds'
+from unnest(%s::text[], %s::timestamptz[], %s::bigint[]) as read (symbol, open_time, marks)
+where d.symbol = read.symbol and d.open_time = read.open_time and d.marks = read.marks
+"""
+
+_VALUES: Final = ", ".join(VALUE_NAMES)
+#: Ours, then where the exchange's comes from, the audit before this one, and the exchange's nine values.
+READ_PAIRS: Final = f"""
+select {AS_CANDLE}, x.source, k.open_time, coalesce(a.rechecks, 0), exists (
+        select from suspect_range s where s.symbol = k.symbol and s.from_time = k.open_time
+          and s.to_time = k.open_time + interval '1 minute' and s.reason = 'audit' and s.state = 'open'),
+    {", ".join(f"x.{name}" for name in VALUE_NAMES)}
+from unnest(%s::text[], %s::timestamptz[]) as taken (symbol, open_time)
+join aggregated_kline k on k.symbol = taken.symbol and k.interval = '1m' and k.open_time = taken.open_time
+left join exchange_minute x on x.symbol = k.symbol and x.open_time = k.open_time
+left join minute_audit a on a.symbol = k.symbol and a.open_time = k.open_time
+order by k.symbol, k.open_time
+"""
+
+#: What REST says of a closed minute outranks what the stream said.
+STORE_EXCHANGE_MINUTES: Final = f"""
+insert into exchange_minute (symbol, open_time, {_VALUES}, source, event_time, received_at)
+select symbol, timestamptz 'epoch' + open_ms * interval '1 millisecond', {_VALUES}, 'rest',
+       timestamptz 'epoch' + close_ms * interval '1 millisecond', clock_timestamp()
+from unnest(%s::text[], %s::bigint[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[], %s::numeric[],
+            %s::numeric[], %s::bigint[], %s::numeric[], %s::numeric[], %s::bigint[])
+    as fetched (symbol, open_ms, {_VALUES}, close_ms)
+order by symbol, open_ms
+on conflict (symbol, open_time) do update set {", ".join(f"{name} = excluded.{name}" for name in VALUE_NAMES)},
+    first_trade_id = null, last_trade_id = null, source = 'rest', event_time = excluded.event_time,
+    received_at = excluded.received_at
+"""
+
+STORE_RESULTS: Final = """
+insert into minute_audit (symbol, open_time, state, reason, differences, tolerances, compared_with, revision, rechecks,
+                          needs_person, audited_at)
+select symbol, open_time, state, reason, differences::jsonb,
+       coalesce(string_to_array(nullif(tolerances, ''), ','), '{}'), compared_with, revision, rechecks, needs_person,
+       clock_timestamp()
+from unnest(%s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::integer[],
+            %s::integer[], %s::boolean[])
+    as result (symbol, open_time, state, reason, differences, tolerances, compared_with, revision, rechecks,
+               needs_person)
+order by symbol, open_time
+on conflict (symbol, open_time) do update set state = excluded.state, reason = excluded.reason,
+    differences = excluded.differences, tolerances = excluded.tolerances, compared_with = excluded.compared_with,
+    revision = excluded.revision, rechecks = excluded.rechecks, needs_person = excluded.needs_person,
+    audited_at = excluded.audited_at
+"""
+
+#: The repair looks at them; one that it settled before is opened anew.
+ADD_SUSPECTS: Final = """
+insert into suspect_range as s (symbol, from_time, to_time, reason)
+select symbol, open_time, open_time + interval '1 minute', 'audit'
+from unnest(%s::text[], %s::timestamptz[]) as differing (symbol, open_time) order by symbol, open_time
+on conflict (symbol, from_time, to_time, reason) do update set state = 'open', attempts = 0, next_attempt_at = null,
+    last_error = null, found_at = now(), settled_at = null
+"""
+
+#: Figures for the metrics: minutes waiting, minutes for a person.
+WAITING: Final = """
+select (select count(*) from audit_due), (select count(*) from minute_audit where state <> 'equal' and needs_person)
+"""
