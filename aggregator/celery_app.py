@@ -9,6 +9,7 @@ QUEUE = "aggregator"
 _EVERY_S = {
     "roll_up": 1.0,
     "history": 1.0,
+    "repair": 1.0,
     "refresh_symbols": 300.0,
     "top_up": 60.0,
     "retention": 3600.0,

@@ -12,7 +12,22 @@ class AggregatorSettings(RoomSettings, KafkaSettings, DatabaseSettings, Exchange
 
     celery_broker_url: str = Field("redis://127.0.0.1:6379/0", description="broker of the Celery tasks")
     history_weight_per_minute: int = Field(
-        1200, ge=20, le=6000, description="share of the exchange's 6000 request weights a minute that history takes"
+        3000,
+        ge=20,
+        le=6000,
+        description="background work (history, repair, audit) asks nothing more of the exchange in a minute in which "
+        "this address has used so much of its 6000 weights",
+    )
+    history_bars: int = Field(1000, ge=1, le=20_000, description="bars of each interval that a new symbol gets")
+    history_seconds: int = Field(
+        1000, ge=0, le=86_400, description="seconds before its first that a new symbol gets for its 1s chart"
+    )
+    repair_max_attempts: int = Field(
+        10, ge=1, le=1000, description="a gap whose answers were refused so often is unrepairable until it is reopened"
+    )
+    repair_max_delay_s: float = Field(600.0, ge=1, description="longest wait between two tries of a gap")
+    repair_absent_recheck_h: float = Field(
+        24.0, gt=0, description="what the exchange does not have is asked for again after so many hours, for a week"
     )
     retention_1s_hours: int = Field(
         48, ge=1, description="how long 1 s rows are kept, counted back from the newest watermark"

@@ -18,6 +18,12 @@ def history() -> None:
     current().history()
 
 
+@app.task(name="aggregator.repair")
+def repair() -> None:
+    """A slice of the gaps that can be filled, newest first."""
+    current().repair()
+
+
 @app.task(name="aggregator.refresh_symbols")
 def refresh_symbols() -> None:
     """Status and steps of the symbols, from the exchange."""

@@ -12,6 +12,7 @@ from aggregator.completeness import mark_running, mark_uncounted, recount
 from aggregator.first_seconds import FirstSeconds
 from aggregator.history import History
 from aggregator.publish import BrokerAway, Publisher, publish
+from aggregator.repair import Limits, Repair
 from aggregator.retention import apply_retention
 from aggregator.roll_up import lateness_s, roll_up
 from aggregator.settings import AggregatorSettings
@@ -26,6 +27,7 @@ from runtime.logs import get_logger
 from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 
 HISTORY_SLICE_S = 0.8
+REPAIR_SLICE_S = 0.9
 EXCHANGE_MAX_DELAY_S = 10.0
 #: Hours that were never counted are looked for this seldom; recounts of one run, in transactions of their own.
 UNCOUNTED_EVERY_S = 60.0
@@ -66,13 +68,14 @@ class Work:
         self._backoffs: dict[str, Backoff] = {}
         self._not_before_s: dict[str, float] = {}
         self._running = {
-            name: threading.Lock() for name in ("history", "symbols", "retention", "audit", "completeness")
+            name: threading.Lock() for name in ("history", "repair", "symbols", "retention", "audit", "completeness")
         }
         self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
         self._publisher = Publisher(settings.kafka_bootstrap_servers)
         self._wanted = settings.symbols
         self._history = History(self._rest, clock)
         self._first_seconds = FirstSeconds(self._rest, clock)
+        self._repair = Repair(self._rest, clock, limits_of(settings))
 
     def install(self) -> None:
         """Make this the set that the tasks of the process use."""
@@ -126,6 +129,11 @@ class Work:
     def _load_until(self, end_s: float) -> None:
         self._history.load_until(self._connection(), end_s)
         self._first_seconds.load_until(self._connection(), end_s)
+
+    def repair(self) -> None:
+        """A slice of the repair of gaps and suspects."""
+        end_s = self._clock.monotonic_s() + REPAIR_SLICE_S
+        self._alone("repair", "exchange", lambda: self._repair.run_until(self._connection(), end_s))
 
     def top_up(self) -> None:
         """First minutes that our own seconds cover only partly."""
@@ -211,6 +219,11 @@ class Work:
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+
+def limits_of(settings: AggregatorSettings) -> Limits:
+    """What the settings say of the repair."""
+    return Limits(settings.repair_max_attempts, settings.repair_max_delay_s, settings.repair_absent_recheck_h * 3600)
 
 
 def _new_backoff(needs: str) -> Backoff:
