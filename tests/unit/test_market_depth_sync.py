@@ -1,0 +1,433 @@
+"""The local order book under loss, repetition and reordering, and on recorded traffic: exact, or flagged."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exchange_sim.tape_formats import Tape
+from market.binance_codec import decode_event
+from market.depth import BookTicker, DepthUpdate, Level, PartialDepth
+from market.depth_sync import (
+    FIRST_DELAY_MS,
+    MAX_BUFFERED_UPDATES,
+    MAX_DELAY_MS,
+    RESTART_AFTER_MS,
+    SNAPSHOT_TIMEOUT_MS,
+    DepthSync,
+    ResyncReason,
+    SyncState,
+)
+
+LIMIT = 8
+
+
+def at_once(_low: float, _high: float) -> float:
+    return 0
+
+
+def update(first_id: int, last_id: int, *, bid: str = "9", ask: str = "10", time_ms: int | None = None) -> DepthUpdate:
+    return DepthUpdate(
+        symbol="AAA",
+        first_update_id=first_id,
+        last_update_id=last_id,
+        bids=[(Decimal(bid), Decimal(1))],
+        asks=[(Decimal(ask), Decimal(1))],
+        event_time_ms=last_id if time_ms is None else time_ms,
+    )
+
+
+def snapshot(last_id: int, bid: str = "9", ask: str = "10") -> PartialDepth:
+    one = Decimal(1)
+    return PartialDepth(symbol="AAA", last_update_id=last_id, bids=[(Decimal(bid), one)], asks=[(Decimal(ask), one)])
+
+
+def synced(draw: Callable[[float, float], float] = at_once) -> DepthSync:
+    sync = DepthSync("AAA", draw, 0, LIMIT)
+    sync.connected()
+    sync.on_update(update(5, 6), 1)
+    assert sync.wants_snapshot(10_000)
+    sync.on_snapshot(snapshot(6), 10_000)
+    assert sync.book is not None
+    return sync
+
+
+def test_the_states_of_a_first_start() -> None:
+    sync = DepthSync("AAA", at_once, 0, LIMIT)
+    assert sync.state is SyncState.CONNECTING
+    sync.connected()
+    assert sync.state is SyncState.BUFFERING
+    assert not sync.wants_snapshot(10**6), "nothing has come: a snapshot could be too old for what comes"
+    sync.on_update(update(5, 6), 1)
+    assert sync.wants_snapshot(1)
+    assert not sync.wants_snapshot(2), "one is on its way"
+    assert sync.book is None
+    sync.on_snapshot(snapshot(4), 3)
+    assert sync.state is SyncState.SYNCED, "snapshot 4 and update 5 touch"
+    assert sync.book is not None
+    assert sync.book.last_update_id == 6
+    assert [(entry.reason, entry.from_id, entry.to_id, entry.duration_ms) for entry in sync.ledger] == [
+        (ResyncReason.START, None, 6, 3)
+    ]
+
+
+def test_a_snapshot_that_is_too_old_is_refused_and_another_asked_for() -> None:
+    bounds: list[float] = []
+
+    def draw(low: float, high: float) -> float:
+        bounds.append(high)
+        return high
+
+    sync = DepthSync("AAA", draw, 0, LIMIT)
+    sync.on_update(update(5, 6), 0)
+    now_ms = 0
+    for _ in range(9):
+        now_ms += MAX_DELAY_MS
+        assert sync.wants_snapshot(now_ms)
+        sync.on_snapshot(snapshot(3), now_ms)
+        assert sync.book is None
+        assert not sync.wants_snapshot(now_ms + FIRST_DELAY_MS), "not at once"
+    assert bounds == [FIRST_DELAY_MS * 2**n for n in range(6)] + [MAX_DELAY_MS] * 4
+    assert sync.ledger[-1].snapshots_refused == 9
+    assert sync.wants_snapshot(now_ms + MAX_DELAY_MS)
+    sync.on_snapshot(snapshot(4), now_ms)
+    assert sync.state is SyncState.SYNCED, "what was kept all the while is still good"
+
+
+def test_a_hole_discards_the_book_at_once_and_is_written_down() -> None:
+    sync = synced()
+    sync.on_update(update(7, 8), 20_000)
+    sync.on_update(update(10, 11), 20_100)
+    assert (sync.state, sync.book) == (SyncState.RESYNCING, None)
+    assert sync.wants_snapshot(20_100)
+    sync.on_snapshot(snapshot(8), 20_200)
+    assert sync.book is None, "snapshot 8 does not touch update 10"
+    assert sync.wants_snapshot(20_200)
+    sync.on_snapshot(snapshot(30), 20_300)
+    assert sync.state is SyncState.SYNCED
+    sync.on_update(update(29, 31), 20_400)
+    assert sync.book is not None
+    assert sync.book.last_update_id == 31
+    hole = sync.ledger[-1]
+    assert (hole.reason, hole.from_id, hole.to_id, hole.duration_ms) == (ResyncReason.HOLE, 8, 30, 200)
+
+
+def test_what_ends_a_book_besides_a_hole() -> None:
+    crossed = synced()
+    crossed.on_update(update(7, 7, bid="10"), 20_000)
+    bad = synced()
+    bad.on_update(update(7, 7, bid="NaN"), 20_000)
+    lost = synced()
+    lost.connection_lost(20_000)
+    restarted = synced()
+    restarted.on_update(update(1, 2, time_ms=6 + RESTART_AFTER_MS), 20_000)
+    assert restarted.book is not None, "could be a late one"
+    restarted.on_update(update(3, 4, time_ms=7 + RESTART_AFTER_MS), 20_000)
+    told = synced()
+    one = Decimal(1)
+    told.on_book_ticker(
+        BookTicker(
+            symbol="AAA",
+            update_id=6,
+            bid_price=Decimal(8),
+            bid_quantity=one,
+            ask_price=Decimal(10),
+            ask_quantity=one,
+        ),
+        20_000,
+    )
+    expected = {
+        ResyncReason.BAD_BOOK: [crossed, bad],
+        ResyncReason.DISCONNECT: [lost],
+        ResyncReason.IDS_RESTARTED: [restarted],
+        ResyncReason.TICKER_DIFFERS: [told],
+    }
+    for reason, syncs in expected.items():
+        for sync in syncs:
+            assert (sync.book, sync.ledger[-1].reason, sync.ledger[-1].from_id) == (None, reason, 6)
+    assert not lost.wants_snapshot(10**6)
+    lost.on_snapshot(snapshot(50), 30_000)
+    assert lost.book is None, "an answer from before the cut"
+
+
+def test_a_refused_question_is_asked_again_after_the_time_the_exchange_named() -> None:
+    sync = synced()
+    sync.on_update(update(10, 11), 20_000)
+    assert sync.wants_snapshot(20_000)
+    sync.snapshot_failed(20_000, retry_after_s=7)
+    assert not sync.wants_snapshot(26_999)
+    assert sync.wants_snapshot(27_000)
+    assert not sync.wants_snapshot(27_000 + SNAPSHOT_TIMEOUT_MS - 1)
+    assert sync.wants_snapshot(27_000 + SNAPSHOT_TIMEOUT_MS), "no answer at all"
+
+
+def test_what_is_kept_is_bounded_and_the_oldest_go_first() -> None:
+    sync = DepthSync("AAA", at_once, 0, LIMIT)
+    count = MAX_BUFFERED_UPDATES + 5
+    for number in range(count):
+        sync.on_update(update(number, number), number)
+    assert sync.wants_snapshot(count)
+    sync.on_snapshot(snapshot(3), count)
+    assert sync.book is None, "0 to 4 are gone"
+    sync.on_snapshot(snapshot(4), count)
+    assert sync.book is not None
+    assert sync.book.last_update_id == count - 1
+
+
+def test_a_book_that_runs_thin_gets_a_fresh_snapshot_while_it_is_shown() -> None:
+    sync = DepthSync("AAA", at_once, 0, LIMIT)
+    sync.on_update(update(1, 1), 0)
+    assert sync.wants_snapshot(0)
+    one, bids = Decimal(1), [Decimal(9 - n) / 2 for n in range(LIMIT)]
+    whole = PartialDepth(symbol="AAA", last_update_id=1, bids=[(bid, one) for bid in bids], asks=[(Decimal(10), one)])
+    sync.on_snapshot(whole, 1)
+    for number, bid in enumerate(bids[:-1], 2):
+        gone = DepthUpdate(
+            symbol="AAA",
+            first_update_id=number,
+            last_update_id=number,
+            bids=[(bid, Decimal(0))],
+            asks=[],
+            event_time_ms=number,
+        )
+        sync.on_update(gone, number)
+        assert sync.state is SyncState.SYNCED
+    assert sync.wants_snapshot(20), "one of eight known bids is left"
+    sync.on_snapshot(snapshot(number), 21)
+    assert sync.book is not None
+    assert sync.book.bids.known_to is None
+    assert len(sync.ledger) == 1, "the book was exact all the time"
+
+
+@dataclass
+class Truth:
+    """An exchange: its book after each update id, and the events and snapshots it would send."""
+
+    bids: dict[int, list[Level]] = field(default_factory=dict)
+    asks: dict[int, list[Level]] = field(default_factory=dict)
+    events: list[DepthUpdate] = field(default_factory=list)
+
+    def snapshot(self, last_id: int) -> PartialDepth:
+        return PartialDepth(
+            symbol="AAA", last_update_id=last_id, bids=self.bids[last_id][:LIMIT], asks=self.asks[last_id][:LIMIT]
+        )
+
+
+@st.composite
+def truths(draw: st.DrawFn) -> Truth:
+    """Up to 40 events of 1 to 3 update ids each; about 12 price levels a side, so that the limit of 8 cuts."""
+    truth = Truth()
+    bids = {Decimal(price): Decimal(1) for price in range(38, 50)}
+    asks = {Decimal(price): Decimal(1) for price in range(51, 63)}
+    update_id = 100
+    for number in range(draw(st.integers(5, 40))):
+        truth.bids[update_id], truth.asks[update_id] = sorted(bids.items(), reverse=True), sorted(asks.items())
+        size = draw(st.integers(1, 3))
+        changed = draw(st.lists(st.tuples(st.integers(30, 70), st.integers(0, 2)), min_size=1, max_size=6))
+        middle = draw(st.sampled_from((49, 50, 51)))
+        new_bids = {Decimal(price): Decimal(held) for price, held in changed if price < middle}
+        new_asks = {Decimal(price): Decimal(held) for price, held in changed if price > middle}
+        new_bids |= {price: Decimal(0) for price in bids if price >= middle}
+        new_asks |= {price: Decimal(0) for price in asks if price <= middle}
+        for side, new in ((bids, new_bids), (asks, new_asks)):
+            side.update(new)
+            for price in [price for price, held in side.items() if not held]:
+                del side[price]
+        truth.events.append(
+            DepthUpdate(
+                symbol="AAA",
+                first_update_id=update_id + 1,
+                last_update_id=update_id + size,
+                bids=list(new_bids.items()),
+                asks=list(new_asks.items()),
+                event_time_ms=number * 100,
+            )
+        )
+        update_id += size
+    truth.bids[update_id], truth.asks[update_id] = sorted(bids.items(), reverse=True), sorted(asks.items())
+    return truth
+
+
+def assert_exact_or_flagged(sync: DepthSync, truth: Truth) -> None:
+    """P6: levels are shown only when they are what the exchange has, as far as they claim to reach."""
+    book = sync.book
+    assert (book is not None) == (sync.state is SyncState.SYNCED)
+    if book is None:
+        assert sync.ledger[-1].to_ms is None, "a time without a book is in the ledger"
+        return
+    assert sync.ledger[-1].to_ms is not None
+    book.check()
+    for side, all_levels in ((book.bids, truth.bids), (book.asks, truth.asks)):
+        real, bound = all_levels[book.last_update_id], side.known_to
+        is_bid = side is book.bids
+        known = [level for level in real if bound is None or (level[0] >= bound if is_bid else level[0] <= bound)]
+        assert side.top(100) == known
+
+
+@settings(max_examples=120, deadline=None)
+@given(truths(), st.data())
+def test_whatever_is_lost_repeated_or_reordered_the_book_is_exact_or_flagged(truth: Truth, data: st.DataObject) -> None:
+    sync = DepthSync("AAA", at_once, 0, LIMIT)
+    snapshot_ids = sorted(truth.bids)
+    for number, event in enumerate(truth.events):
+        fault = data.draw(st.sampled_from(("", "", "", "lost", "twice", "late", "old", "cut", "no answer")))
+        now_ms = 100 * number
+        sent = {
+            "lost": [],
+            "twice": [event, event],
+            "late": [*truth.events[number + 1 : number + 2], event],
+            "old": [event, truth.events[number // 2]],
+        }.get(fault, [event])
+        if fault == "cut":
+            sync.connection_lost(now_ms)
+        for each in sent:
+            sync.on_update(each, now_ms)
+            assert_exact_or_flagged(sync, truth)
+        if sync.wants_snapshot(now_ms):
+            if fault == "no answer":
+                sync.snapshot_failed(now_ms)
+            else:
+                # Answers come late and old, or run ahead of the stream.
+                at = min(len(snapshot_ids) - 1, max(0, number + data.draw(st.integers(-3, 4))))
+                sync.on_snapshot(truth.snapshot(snapshot_ids[at]), now_ms)
+        assert_exact_or_flagged(sync, truth)
+    assert len(sync.ledger) <= 1 + len(truth.events)
+
+
+@settings(max_examples=60, deadline=None)
+@given(truths(), st.integers(0, 20))
+def test_once_nothing_is_lost_any_more_the_book_comes_back(truth: Truth, lost: int) -> None:
+    sync = DepthSync("AAA", at_once, 0, LIMIT)
+    for number, event in enumerate(truth.events):
+        if number == min(lost, len(truth.events) - 2):
+            continue
+        sync.on_update(event, number)
+        if sync.wants_snapshot(number):
+            sync.on_snapshot(truth.snapshot(event.last_update_id), number)
+        assert sync.state is SyncState.SYNCED
+        assert_exact_or_flagged(sync, truth)
+    assert sync.book is not None
+    assert sync.book.last_update_id == truth.events[-1].last_update_id
+
+
+@dataclass
+class Replayed:
+    """What a recording did to the books."""
+
+    syncs: dict[str, DepthSync] = field(default_factory=dict)
+    applied: int = 0
+    dropped: int = 0
+    compared: int = 0
+    equal: int = 0
+
+
+def events_of(path: Path) -> Iterator[tuple[str, msgspec.Struct]]:
+    """Depth updates, best prices and REST snapshots ("" = of which symbol is not said) in recorded order."""
+    for line in Tape(path):
+        kind = line.stream.partition("@")[2].partition("@")[0]
+        if line.stream and kind in ("depth", "bookTicker"):
+            event = decode_event(line.stream, msgspec.json.encode(line.data), 0)
+            yield line.data["s"], event
+        elif not line.stream:
+            yield line.symbol, decode_event("any@depth5000", msgspec.json.encode(line.data), 0)
+
+
+def replay(path: Path, snapshots: Path | None = None, limit: int = 1000) -> Replayed:
+    """Each symbol's book from the recording. A snapshot recorded before the first update waits until it is wanted."""
+    done = Replayed()
+    answers = dict(events_of(snapshots)) if snapshots is not None else {}
+    tickers: dict[tuple[str, int], BookTicker] = {}
+    for number, (name, event) in enumerate(events_of(path)):
+        symbol = name or "BTCUSDT"
+        sync = done.syncs.setdefault(symbol, DepthSync(symbol, at_once, 0, limit))
+        before = sync.book.last_update_id if sync.book is not None else None
+        if isinstance(event, PartialDepth):
+            answers[symbol] = event
+        elif isinstance(event, BookTicker):
+            tickers[symbol, event.update_id] = event
+            sync.on_book_ticker(event, number)
+        elif isinstance(event, DepthUpdate):
+            sync.on_update(event, number)
+            applied = before is not None and sync.book is not None and sync.book.last_update_id == event.last_update_id
+            done.applied += applied
+        if symbol in answers and sync.wants_snapshot(number):
+            waiting = len(sync._buffer)
+            answer = answers.pop(symbol)
+            old = sum(kept.last_update_id <= getattr(answer, "last_update_id", 0) for kept in sync._buffer)
+            assert isinstance(answer, PartialDepth)
+            sync.on_snapshot(answer, number)
+            if sync.book is not None:
+                done.dropped, done.applied = done.dropped + old, done.applied + waiting - old
+        book = sync.book
+        ticker = None if book is None else tickers.pop((symbol, book.last_update_id), None)
+        if book is not None and ticker is not None:
+            done.compared += 1
+            named = (ticker.bid_price, ticker.bid_quantity), (ticker.ask_price, ticker.ask_quantity)
+            done.equal += (book.bids.best, book.asks.best) == named
+    return done
+
+
+def test_the_recorded_book_is_exact_to_its_best_prices(shared_data: Path) -> None:
+    """With the levels of the snapshot taken for all there are (the limit says so), as whoever recorded it did."""
+    done = replay(shared_data / "captures/hftbacktest_spot_btcusdt_20240808.gz", limit=5000)
+    sync = done.syncs["BTCUSDT"]
+    assert (done.dropped, done.applied) == (2, 3449)
+    assert (done.compared, done.equal) == (564, 564)
+    assert [entry.reason for entry in sync.ledger] == [ResyncReason.START], "never crossed, never a hole"
+    assert sync.book is not None
+    sync.book.check()
+
+
+def test_when_the_recorded_price_leaves_the_snapshot_another_was_asked_for_and_the_book_is_flagged(
+    shared_data: Path,
+) -> None:
+    """Its 1000 bids end at 61,631.55, the price went to 61,583.22: what lies below is not known from this recording."""
+    done = replay(shared_data / "captures/hftbacktest_spot_btcusdt_20240808.gz")
+    sync = done.syncs["BTCUSDT"]
+    assert (done.compared, done.equal) == (423, 423)
+    assert (sync.state, sync.book) == (SyncState.RESYNCING, None)
+    assert [entry.reason for entry in sync.ledger] == [ResyncReason.START, ResyncReason.RANGE_LEFT]
+    assert sync.wants_snapshot(10**9)
+
+
+@pytest.mark.parametrize(
+    ("name", "snapshots", "symbols"),
+    [
+        ("cryptofeed_spot_20210404_btc_eth_dot.txt.gz", None, 3),
+        ("cryptofeed_spot_20211012_ws.txt.gz", "cryptofeed_spot_20211012_depth_snapshots.txt.gz", 4),
+    ],
+)
+def test_recordings_of_several_symbols_synchronise(
+    shared_data: Path, name: str, snapshots: str | None, symbols: int
+) -> None:
+    captures = shared_data / "captures"
+    done = replay(captures / name, None if snapshots is None else captures / snapshots)
+    assert [sync.state for sync in done.syncs.values()] == [SyncState.SYNCED] * symbols
+    assert all(len(sync.ledger) == 1 for sync in done.syncs.values())
+    assert done.compared == done.equal
+
+
+def test_the_recorded_snapshot_that_is_too_old_is_refused(shared_data: Path) -> None:
+    captures = shared_data / "captures"
+    with gzip.open(captures / "polysim_20260718_spot_depth_snapshot.json.gz") as file:
+        old = decode_event("btcusdt@depth5000", file.read(), 0)
+    assert isinstance(old, PartialDepth)
+    sync = DepthSync("BTCUSDT", at_once, 0)
+    asked = 0
+    for number, (_, event) in enumerate(events_of(captures / "polysim_20260718_spot_depth.jsonl.gz")):
+        assert isinstance(event, DepthUpdate)
+        sync.on_update(event, number)
+        if sync.wants_snapshot(number):
+            asked += 1
+            sync.on_snapshot(old, number)
+        assert sync.book is None
+    assert asked == 600
+    assert sync.ledger[-1].snapshots_refused == 600
