@@ -62,9 +62,10 @@ def synced(draw: Callable[[float, float], float] = at_once) -> DepthSync:
 
 def test_the_states_of_a_first_start() -> None:
     sync = DepthSync("AAA", at_once, 0, LIMIT)
-    assert sync.state is SyncState.CONNECTING
+    states = [sync.state]
     sync.connected()
-    assert sync.state is SyncState.BUFFERING
+    states.append(sync.state)
+    assert states == [SyncState.CONNECTING, SyncState.BUFFERING]
     assert not sync.wants_snapshot(10**6), "nothing has come: a snapshot could be too old for what comes"
     sync.on_update(update(5, 6), 1)
     assert sync.wants_snapshot(1)
