@@ -33,6 +33,11 @@ class Account:
     phantom: list[str] = field(default_factory=list)
 
     @property
+    def lost(self) -> int:
+        """Seconds up to the watermark that are no rows, listed as gaps or not."""
+        return self.gap_seconds + len(self.unflagged)
+
+    @property
     def is_exact(self) -> bool:
         """Nothing wrong was found, and something was looked at."""
         return self.rows > 0 and not (self.unflagged or self.double or self.skewed or self.phantom)
