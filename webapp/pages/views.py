@@ -19,7 +19,12 @@ from market.symbol import parse_symbol
 from webapp.context import SOURCE_LABELS, stream_origin
 from webapp.selectors import find_symbol, followed_symbols
 
-API: Final = {"klines": "/api/v1/klines", "gaps": "/api/v1/gaps", "symbols": "/api/v1/symbols"}
+API: Final = {
+    "klines": "/api/v1/klines",
+    "gaps": "/api/v1/gaps",
+    "minutes": "/api/v1/minutes",
+    "symbols": "/api/v1/symbols",
+}
 #: Bars of the first page; static/js/history.js asks for the same address, which the page preloads.
 PAGE_BARS: Final = 1_000
 CHART_LIBRARY: Final = "vendor/lightweight-charts/lightweight-charts.standalone.production.mjs"

@@ -5,8 +5,6 @@ import { groupSide, ladder } from "../../../webapp/pages/static/js/book.js";
 import { fromScaled, toScaled } from "../../../webapp/pages/static/js/format.js";
 import { readBars } from "../../../webapp/pages/static/js/history.js";
 import { actionOf } from "../../../webapp/pages/static/js/keys.js";
-import { barWords, completeSince, gapWords, readGap, slotState } from "../../../webapp/pages/static/js/ledger.js";
-import { BarSeries } from "../../../webapp/pages/static/js/join.js";
 import { rankMarkets } from "../../../webapp/pages/static/js/markets.js";
 import { sparkPath } from "../../../webapp/pages/static/js/sparkline.js";
 import { filterSteps, mergeTrades } from "../../../webapp/pages/static/js/tape.js";
@@ -61,32 +59,6 @@ test("lists: favourites first, then the column, unknown last, words narrow", () 
   assert.equal(names({ words: "b" }), "BUSDT DBTC");
   assert.equal(names({ words: "a / usdt" }), "AUSDT");
   assert.equal(names({ sort: "symbol", direction: 1 }), "AUSDT BUSDT CUSDT DBTC");
-});
-
-test("the ledger has a state and words for each bar", () => {
-  const gap = readGap({ from_time_ms: 0, to_time_ms: 300_000, cause: "disconnect", state: "repaired", resolved_by: "rest" });
-  const formats = zoneFormats("UTC");
-  assert.equal(gapWords(gap, formats), "Gap 00:00 to 00:05: connection lost, repaired from REST");
-  assert.equal(readGap({ from_time_ms: 5, to_time_ms: 5 }), null);
-  const own = { source: "seconds", is_closed: true, is_complete: true, row_count: 60, expected_count: 60, revision: 0 };
-  assert.equal(slotState(own, []), "complete");
-  assert.equal(slotState(own, [gap]), "repaired");
-  assert.equal(slotState(own, [{ ...gap, state: "open" }]), "gap");
-  assert.equal(slotState({ ...own, source: "rest" }, []), "exchange");
-  assert.equal(slotState({ ...own, is_closed: false, is_complete: false }, []), "forming");
-  assert.equal(slotState(null, []), "missing");
-  assert.equal(slotState(null, [{ ...gap, state: "absent" }]), "empty");
-  assert.equal(barWords(own, []), "60 / 60 s");
-  assert.equal(barWords({ ...own, revision: 2 }, []), "60 / 60 s · revision 2");
-});
-
-test("complete since the end of the last hole", () => {
-  const series = new BarSeries(60_000);
-  const bars = [0, 1, 2, 4, 5].map((slot) => ({ open_time_ms: slot * 60_000, is_closed: true, is_complete: true, source: "seconds" }));
-  series.addHistory(bars);
-  assert.equal(completeSince(series, [], 60_000), 240_000);
-  assert.equal(completeSince(series, [{ from: 290_000, to: 301_000, state: "open" }], 60_000), 301_000);
-  assert.equal(completeSince(new BarSeries(1_000), [], 1_000), null);
 });
 
 test("daylight saving is Intl's business, timestamps are never shifted", () => {

@@ -62,8 +62,24 @@ export class BarFeed {
     }
   }
 
+  /** Bars of [from, to) that have changed in the store. */
+  async refresh(from, to) {
+    if (!this.series.joined || this.series.first === null) return;
+    try {
+      const first = Math.max(from, this.series.first);
+      const { bars } = await fetchBars(klinesUrl(this.klinesPath, this.symbol, this.interval, to, first), this.stopped.signal);
+      if (!this.stopped.signal.aborted && bars.length) this.#apply(this.series.addLive(bars), null, null);
+    } catch {
+      // The next look at the ledger finds the same bars behind.
+    }
+  }
+
   #receive(message, arrivedAt) {
-    if (message.kind === "reset") return;
+    if (message.kind === "reset") {
+      // Bars older than the snapshot that follows may have been revised meanwhile.
+      if (this.series.joined) this.reload();
+      return;
+    }
     const bars = message.kind === "snapshot" ? message.data.bars : [message.data];
     this.#apply(this.series.addLive(bars), message, arrivedAt);
   }

@@ -4,7 +4,7 @@ import {
   CandlestickSeries, CrosshairMode, HistogramSeries, LineStyle, createChart,
 } from "../vendor/lightweight-charts/lightweight-charts.standalone.production.mjs";
 import { candlePoint } from "./join.js";
-import { LedgerStrip, STRIP_HEIGHT } from "./ledger.js";
+import { LedgerStrip, STRIP_HEIGHT } from "./strip.js";
 import { wash } from "./theme.js";
 
 const BAR_SPACING_PX = 6.5;
@@ -13,7 +13,7 @@ const AXIS_HEIGHT_PX = 30;
 const FONT = "'Inter Variable', system-ui, sans-serif";
 
 export class PriceChart {
-  /** `hooks`: onHover(openTimeMs|null), onRange(firstBarIndex). */
+  /** `hooks`: onHover(openTimeMs|null, point in CSS px), onRange(range of bar numbers). */
   constructor(element, hooks) {
     this.element = element;
     this.hooks = hooks;
@@ -39,11 +39,11 @@ export class PriceChart {
     this.chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.86, bottom: 0 } });
     this.strip = new LedgerStrip();
     this.candles.attachPrimitive(this.strip);
-    this.chart.subscribeCrosshairMove((event) => {
-      hooks.onHover(event.point === undefined || event.time === undefined ? null : event.time * 1000);
-    });
-    element.addEventListener("pointermove", (event) => this.#hoverStrip(event));
-    element.addEventListener("pointerleave", () => hooks.onHover(null));
+    this.chart.subscribeCrosshairMove((event) => this.#point(event));
+    // A tap moves no crosshair.
+    this.chart.subscribeClick((event) => this.#point(event));
+    for (const kind of ["pointermove", "pointerdown"]) element.addEventListener(kind, (event) => this.#hoverStrip(event));
+    element.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hooks.onHover(null); });
     this.chart.timeScale().subscribeVisibleLogicalRangeChange((range) => { if (range) hooks.onRange(range); });
   }
 
@@ -169,12 +169,36 @@ export class PriceChart {
     return this.points.slice(from, Math.max(0, Math.floor(range.to) + 1)).map(({ time }) => this.series.at(time)).filter(Boolean);
   }
 
+  /** Bring the slot of this time into the middle; returns its open time and where it stands, null when not loaded. */
+  show(timeMs) {
+    const time = Math.floor(timeMs / this.stepMs) * this.stepMs;
+    const points = this.points ?? [];
+    let index = points.findIndex((point) => point.time >= time);
+    if (index < 0) index = points.length;
+    const open = this.strip.timeAt(index);
+    if (open === null) return null;
+    const scale = this.chart.timeScale();
+    const range = scale.getVisibleLogicalRange();
+    if (!range) return null;
+    if (index < range.from || index > range.to) {
+      const half = (range.to - range.from) / 2;
+      scale.setVisibleLogicalRange({ from: index - half, to: index + half });
+    }
+    return { time: open, point: { x: scale.logicalToCoordinate(index), y: this.element.clientHeight / 3 } };
+  }
+
+  #point(event) {
+    const time = event.point === undefined || event.logical === undefined ? null : this.strip.timeAt(event.logical);
+    this.hooks.onHover(time, event.point ?? null);
+  }
+
   /** The library reports no pointer over its time axis, where the ledger strip is. */
   #hoverStrip(event) {
     const box = this.element.getBoundingClientRect();
     if (event.clientY < box.bottom - AXIS_HEIGHT_PX - STRIP_HEIGHT || !this.points?.length) return;
-    const index = this.chart.timeScale().coordinateToLogical(event.clientX - box.left);
-    this.hooks.onHover(this.points[index]?.time ?? null);
+    const x = event.clientX - box.left;
+    const index = this.chart.timeScale().coordinateToLogical(x);
+    this.hooks.onHover(index === null ? null : this.strip.timeAt(index), { x, y: event.clientY - box.top });
   }
 
   #volumePoint(time, bar) {

@@ -31,14 +31,15 @@ export function wireSettings() {
 
 /** The bars in view, newest first, as a table that a screen reader can walk. */
 export function showTable(bars, view) {
-  const { decimals, formats, feed, gaps } = view;
+  const { decimals, formats, feed, ledger } = view;
+  const { gaps } = ledger;
   const head = make("tr", {}, ...["Time", "Open", "High", "Low", "Close", `Volume ${view.row.base ?? ""}`, "Ledger"]
     .map((name) => Object.assign(make("th", {}, name), { scope: "col" })));
   const rows = bars.slice(-MAX_TABLE_ROWS).reverse().map((bar) => make("tr", {},
     make("td", {}, formats.crosshair(bar.open_time_ms, feed.stepMs)),
     ...["open", "high", "low", "close"].map((name) => make("td", {}, figure(bar[name], decimals))),
     make("td", {}, compact(bar.base_volume)),
-    make("td", {}, barWords(bar, gapsIn(gaps, bar.open_time_ms, bar.open_time_ms + feed.stepMs)))));
+    make("td", {}, barWords(bar, gapsIn(gaps, bar.open_time_ms, bar.open_time_ms + feed.stepMs), ledger.counts(bar.open_time_ms)))));
   const caption = make("caption", { className: "visually-hidden" }, `${view.symbol} ${view.interval}, newest first`);
   byId("table-body").replaceChildren(bars.length
     ? make("table", {}, caption, make("thead", {}, head), make("tbody", {}, ...rows))

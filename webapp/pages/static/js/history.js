@@ -1,5 +1,7 @@
 // Pages of stored bars and of the gap ledger over HTTP, with a bounded number of tries.
 
+import { INTERVAL_MS } from "./join.js";
+
 /** Bars of one page; the most the API gives. */
 export const PAGE_BARS = 1_000;
 /** The longest range that the API answers for the ledger (366 days), less one. */
@@ -16,10 +18,11 @@ export class Refused extends Error {
   }
 }
 
-/** The address of a page of bars: the newest ones, or the newest before `endMs` (exclusive). */
-export function klinesUrl(base, symbol, interval, endMs = null) {
+/** The address of a page of bars: the newest ones, or the newest before `endMs` (exclusive), from `startMs` on. */
+export function klinesUrl(base, symbol, interval, endMs = null, startMs = null) {
   const query = new URLSearchParams({ symbol, interval, limit: String(PAGE_BARS) });
-  if (endMs !== null) query.set("end", String(endMs));
+  if (endMs !== null) query.set("end", String(Math.ceil(endMs)));
+  if (startMs !== null) query.set("start", String(Math.floor(startMs)));
   return `${base}?${query}`;
 }
 
@@ -39,6 +42,14 @@ export async function fetchGaps(base, symbol, fromMs, toMs, signal) {
   const since = Math.max(fromMs, toMs - MAX_GAPS_MS);
   const query = new URLSearchParams({ symbol, from: String(Math.floor(since)), to: String(Math.ceil(toMs)) });
   return (await fetchJson(`${base}?${query}`, signal)).gaps ?? [];
+}
+
+/** Bars of [fromMs, toMs) as the ledger counts them, under their column names, and since when all is complete. */
+export async function fetchMinutes(base, symbol, stepMs, fromMs, toMs, signal) {
+  const interval = Object.keys(INTERVAL_MS).find((name) => INTERVAL_MS[name] === stepMs);
+  const query = new URLSearchParams({ symbol, interval, from: String(Math.floor(fromMs)), to: String(Math.ceil(toMs)) });
+  const answer = await fetchJson(`${base}?${query}`, signal);
+  return { rows: readBars(answer), completeSince: answer.complete_since_ms ?? null };
 }
 
 /** JSON of a GET. Tries again with full jitter on network trouble, 429 and 5xx; other answers raise Refused. */

@@ -12,7 +12,7 @@ export function actionOf(event, intervals) {
   }
   if (target?.closest?.('[role="tab"], [role="option"]') && event.key.startsWith("Arrow")) return null;
   const name = {
-    "/": "search", "?": "help", t: "theme", s: "settings", b: "table", End: "newest", "+": "zoom-in", "=": "zoom-in",
+    "/": "search", "?": "help", t: "theme", s: "settings", b: "table", g: "ledger", Escape: "let-go", End: "newest", "+": "zoom-in", "=": "zoom-in",
     "-": "zoom-out", ArrowLeft: "back", ArrowRight: "forward",
   }[event.key];
   return name ? { name } : null;

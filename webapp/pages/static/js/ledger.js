@@ -1,33 +1,68 @@
-// The ledger strip: under the time axis and moving with it, one mark a bar: complete, repaired, gap.
+// The ledger in words and states, no drawing: what each slot of the chart is, and what is said of a gap.
 
-/** Height of the strip's own room below the labels of the time axis (px). */
-export const STRIP_HEIGHT = 16;
-const MARK_HEIGHT = 6;
+import { THIN } from "./format.js";
+
+const SECOND_MS = 1_000;
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 86_400_000;
 
 /** Words for the causes of the gap ledger. */
 export const CAUSES = {
-  disconnect: "connection lost", silence: "feed went silent", overflow: "buffer overflowed", log_expired: "log expired",
-  offset_jump: "log jumped", trade_chain: "trade ids missing", downtime: "not running", unknown: "cause unknown",
+  disconnect: "disconnect", silence: "silence", overflow: "overflow", log_expired: "log expired",
+  offset_jump: "offset jump", trade_chain: "trade chain", downtime: "downtime", unknown: "unknown cause",
 };
-const RESOLVERS = { rest: "repaired from REST", stream: "arrived late", trades: "rebuilt from trades", archive: "filled from the archive" };
+const DETECTORS = {
+  open_times: "missing seconds", log: "the Kafka log", feed: "the feed's own watch", trade_chain: "trade ids that do not join",
+  audit: "the audit", operator: "an operator",
+};
+const RESOLVERS = {
+  rest: "repaired from REST", stream: "arrived late", trades: "rebuilt from trades", archive: "filled from the archive",
+};
+/** States of a slot in the order of the legend, with their words. */
+export const STATES = {
+  complete: "complete", exchange: "taken whole from the exchange", repaired: "repaired", gap: "gap", absent: "exchange has no data",
+  unknown: "not known",
+};
 
 /** A gap row of the API with times as ms; null when it cannot be read. */
 export function readGap(row) {
-  const ms = (value) => (typeof value === "number" ? value : Date.parse(value));
-  const from = ms(row.from_time_ms ?? row.from_time ?? row.from);
-  const to = ms(row.to_time_ms ?? row.to_time ?? row.to);
+  const { from_time_ms: from, to_time_ms: to } = row;
   if (!(from < to)) return null;
-  return { from, to, cause: row.cause, state: row.state, resolvedBy: row.resolved_by ?? null };
+  return {
+    id: row.id, from, to, cause: row.cause, state: row.state, resolvedBy: row.resolved_by ?? null,
+    detector: row.detector ?? null, detectedAt: row.detected_at_ms ?? null, attempts: row.attempts ?? 0,
+    lastError: row.last_error ?? null,
+  };
 }
 
-/** How one slot stands: "complete", "exchange" (taken whole from the exchange), "repaired", "gap", "forming", "empty". */
-export function slotState(bar, gaps) {
-  if (gaps.some((gap) => gap.state === "open" || gap.state === "unrepairable")) return "gap";
-  if (gaps.some((gap) => gap.state === "repaired")) return "repaired";
-  if (!bar) return gaps.length ? "empty" : "missing";
+/** A feed that is out now, in the shape of a gap that grows: the ledger has its row only once the feed is back. */
+export function gapOfOutage(outage, now) {
+  const { from_time_ms: from, cause } = outage;
+  const to = Math.max(now, from + SECOND_MS);
+  return { id: "feed", from, to, cause, state: "open", resolvedBy: null, detector: "feed", detectedAt: null, attempts: 0, lastError: null, lasts: true };
+}
+
+const MENDED = new Set(["repaired", "absent"]);
+
+/**
+ * How one slot stands: a name of STATES, or "forming". `counts` says how many of its seconds came later
+ * ({rest_count, trades_count}); a slot without a bar and without a gap is not known, which is not calm.
+ */
+export function slotState(bar, gaps, counts = null) {
+  if (gaps.some((gap) => !MENDED.has(gap.state))) return "gap";
+  if (gaps.some((gap) => gap.state === "absent")) return "absent";
+  if (bar === null) return "unknown";
+  const whole = bar.is_complete !== false || bar.is_closed === false;
+  if (whole && gaps.length) return "repaired";
   if (bar.source === "rest" || bar.source === "archive") return "exchange";
   if (bar.is_closed === false) return "forming";
-  return bar.is_complete === false ? "gap" : "complete";
+  if (!whole) return "gap";
+  return bar.revision > 0 && laterSeconds(counts) > 0 ? "repaired" : "complete";
+}
+
+function laterSeconds(counts) {
+  return (counts?.rest_count ?? 0) + (counts?.trades_count ?? 0);
 }
 
 /** Rows of `gaps` (ascending by from) that touch [from, to). */
@@ -35,145 +70,77 @@ export function gapsIn(gaps, from, to) {
   return gaps.filter((gap) => gap.from < to && gap.to > from);
 }
 
-/** "Gap 14:02 to 14:07: connection lost, repaired from REST". */
-export function gapWords(gap, formats) {
-  const short = gap.to - gap.from < 120_000;
-  const form = short ? formats.seconds : formats.minutes;
+/** "12 s", "5 min 12 s", "3 h 20 min", "2 d 3 h". */
+export function lengthWords(ms) {
+  const units = [[DAY_MS, "d"], [HOUR_MS, "h"], [MINUTE_MS, "min"], [SECOND_MS, "s"]];
+  const first = units.findIndex(([unit]) => ms >= unit);
+  if (first < 0) return `${ms} ms`;
+  const parts = units.slice(first, first + 2).map(([unit, name], index) => {
+    const value = Math.floor((index ? ms % units[first][0] : ms) / unit);
+    return value || !index ? `${value}${THIN}${name}` : "";
+  });
+  return parts.filter(Boolean).join(" ");
+}
+
+/** "gap: disconnect, 12 s, repairing". */
+export function gapWords(gap) {
+  const tries = gap.attempts > 1 ? `, ${gap.attempts} tries` : "";
   const outcome = {
-    repaired: RESOLVERS[gap.resolvedBy] ?? "repaired", open: "not repaired yet", absent: "the exchange has nothing either",
-    unrepairable: "cannot be repaired",
+    repaired: RESOLVERS[gap.resolvedBy] ?? "repaired", open: gap.lasts ? "feed is out" : `repairing${tries}`,
+    absent: "exchange has no data", unrepairable: "cannot be repaired",
   }[gap.state] ?? gap.state;
-  return `Gap ${form(gap.from)} to ${form(gap.to)}: ${CAUSES[gap.cause] ?? gap.cause}, ${outcome}`;
+  return `gap: ${CAUSES[gap.cause] ?? gap.cause}, ${lengthWords(gap.to - gap.from)}, ${outcome}`;
+}
+
+/** "14:02:03 to 14:02:15", with the day where it is not today's. */
+export function spanWords(gap, formats, now) {
+  const long = gap.to - gap.from >= HOUR_MS;
+  const today = formats.day(gap.from) === formats.day(now);
+  const end = gap.lasts ? "now" : long ? formats.moment(gap.to, now) : formats.seconds(gap.to);
+  if (long) return `${formats.moment(gap.from, now)} to ${end}`;
+  return `${today ? "" : `${formats.day(gap.from)} `}${formats.seconds(gap.from)} to ${end}`;
+}
+
+/** "found by missing seconds at 14:02:17", or null. */
+export function detectorWords(gap, formats) {
+  if (!gap.detector) return null;
+  const at = gap.detectedAt === null ? "" : ` at ${formats.seconds(gap.detectedAt)}`;
+  return `found by ${DETECTORS[gap.detector] ?? gap.detector}${at}`;
 }
 
 /** "60 / 60 s" with what more is known of a bar. */
-export function barWords(bar, gaps) {
-  if (!bar) return gaps.length ? "0 s stored" : "Nothing stored here";
-  const known = Number.isFinite(bar.row_count) && Number.isFinite(bar.expected_count) && bar.expected_count > 0;
+export function barWords(bar, gaps, counts = null) {
+  if (!bar) return gaps.length ? "0 s stored" : "not known: no row, no gap listed";
   const words = [];
-  if (known) words.push(`${bar.row_count} / ${bar.expected_count} s`);
+  if (bar.expected_count > 0 && Number.isFinite(bar.row_count)) words.push(`${bar.row_count} / ${bar.expected_count} s`);
   if (bar.source === "rest") words.push("from the exchange's REST");
   else if (bar.source === "archive") words.push("from the archive");
+  if (laterSeconds(counts) > 0 && bar.source === "seconds") {
+    if (counts.rest_count > 0) words.push(`${counts.rest_count} s from REST`);
+    if (counts.trades_count > 0) words.push(`${counts.trades_count} s from trades`);
+  }
   if (bar.is_closed === false) words.push("forming");
   if (bar.revision > 0) words.push(`revision ${bar.revision}`);
   return words.join(" · ") || "complete";
 }
 
-/** Since when every second is stored: the end of the last hole before now, or the first bar. */
+/** Of all gaps: "no gaps", "1 open gap", "3 gaps, 1 open", "2 gaps, none open". */
+export function gapsWords(gaps) {
+  if (!gaps.length) return "no gaps";
+  const open = gaps.filter((gap) => !MENDED.has(gap.state)).length;
+  const noun = gaps.length === 1 ? "gap" : "gaps";
+  return open === gaps.length ? `${open} open ${noun}` : `${gaps.length} ${noun}, ${open || "none"} open`;
+}
+
+/** Since when nothing is missing among what is loaded; for as long as the server has not said it. Null: not known. */
 export function completeSince(series, gaps, stepMs) {
   if (!series || series.first === null) return null;
-  const holes = gaps.filter((gap) => gap.state !== "repaired" && gap.state !== "absent").map((gap) => gap.to);
+  const holes = gaps.filter((gap) => !MENDED.has(gap.state)).map((gap) => gap.to);
   let since = Math.max(series.first, ...holes);
   for (let time = series.last; time > since; time -= stepMs) {
     const bar = series.at(time);
-    if (!bar) {
-      if (!gapsIn(gaps, time, time + stepMs).some((gap) => gap.state === "absent")) since = time + stepMs;
-    } else if (bar.is_closed && bar.is_complete === false && bar.source === "seconds") {
-      since = time + stepMs;
-    }
-    if (since > time) break;
+    const state = slotState(bar, gapsIn(gaps, time, time + stepMs));
+    if (state === "gap" || state === "unknown") since = time + stepMs;
   }
   return since;
-}
-
-/** The primitive: marks under the axis, and a wash over the chart where seconds are missing. */
-export class LedgerStrip {
-  constructor() {
-    this.gaps = [];
-    this.points = [];
-    this.series = null;
-    this.timeAxis = [{ renderer: () => ({ draw: (target) => this.#drawStrip(target) }), zOrder: () => "top" }];
-    this.panes = [{ renderer: () => ({ draw: (target) => this.#drawWash(target) }), zOrder: () => "bottom" }];
-  }
-
-  attached({ chart, requestUpdate }) {
-    this.chart = chart;
-    this.refresh = requestUpdate;
-  }
-
-  detached() {
-    this.refresh = () => {};
-  }
-
-  refresh() {}
-
-  updateAllViews() {}
-
-  timeAxisPaneViews() {
-    return this.timeAxis;
-  }
-
-  paneViews() {
-    return this.panes;
-  }
-
-  setColours(colours) {
-    this.colours = colours;
-    this.refresh();
-  }
-
-  /** `points` is the chart's own list of slots, which grows with it. */
-  setSeries(series, points, stepMs) {
-    this.series = series;
-    this.points = points;
-    this.stepMs = stepMs;
-    this.refresh();
-  }
-
-  setGaps(gaps) {
-    this.gaps = gaps;
-    this.refresh();
-  }
-
-  /** Slots in view with their x and width in CSS px. */
-  #slots(visit) {
-    const scale = this.chart.timeScale();
-    const range = scale.getVisibleLogicalRange();
-    if (!range || !this.series || this.series.first === null) return;
-    const spacing = scale.options().barSpacing;
-    const from = Math.floor(range.from) - 1;
-    const to = Math.min(Math.ceil(range.to) + 1, this.points.length - 1);
-    const sorted = this.gaps;
-    for (let index = Math.max(0, from); index <= to; index += 1) {
-      const { time } = this.points[index];
-      const touching = gapsIn(sorted, time, time + this.stepMs);
-      visit(scale.logicalToCoordinate(index), spacing, slotState(this.series.at(time), touching));
-    }
-  }
-
-  #drawStrip(target) {
-    if (!this.series) return;
-    const fill = {
-      complete: [this.colours.up, 0.75], exchange: [this.colours.up, 0.4], forming: [this.colours.up, 0.4],
-      repaired: [this.colours.accent, 1], gap: [this.colours.down, 1], missing: [this.colours.down, 0.45],
-      empty: [this.colours.faint, 0.4],
-    };
-    target.useBitmapCoordinateSpace(({ context, bitmapSize, horizontalPixelRatio: h, verticalPixelRatio: v }) => {
-      const top = bitmapSize.height - Math.round((STRIP_HEIGHT / 2 + MARK_HEIGHT / 2) * v);
-      this.#slots((x, spacing, state) => {
-        const [colour, alpha] = fill[state];
-        const left = Math.round((x - spacing / 2) * h);
-        const right = Math.round((x + spacing / 2) * h);
-        const space = spacing >= 4 ? Math.max(1, Math.round(h)) : 0;
-        context.globalAlpha = alpha;
-        context.fillStyle = colour;
-        context.fillRect(left, top, Math.max(1, right - left - space), Math.round(MARK_HEIGHT * v));
-      });
-      context.globalAlpha = 1;
-    });
-  }
-
-  #drawWash(target) {
-    if (!this.series) return;
-    target.useBitmapCoordinateSpace(({ context, bitmapSize, horizontalPixelRatio: h }) => {
-      this.#slots((x, spacing, state) => {
-        if (state !== "gap" && state !== "missing") return;
-        const left = Math.round((x - spacing / 2) * h);
-        context.globalAlpha = 0.1;
-        context.fillStyle = this.colours.down;
-        context.fillRect(left, 0, Math.round((x + spacing / 2) * h) - left, bitmapSize.height);
-      });
-      context.globalAlpha = 1;
-    });
-  }
 }

@@ -28,7 +28,7 @@ const latency = new LatencyWindow();
 let socket = { state: "connecting", tries: 0 };
 const live = new LiveClient({ url: config.streamUrl, clock, onState: (state) => { socket = state; paintBadge(); } });
 const chart = new PriceChart(byId("chart"), {
-  onHover: (openTimeMs) => view.hover(openTimeMs),
+  onHover: (openTimeMs, point) => view.hover(openTimeMs, point),
   onRange: (range) => {
     if (range.from < OLDER_WHEN_LEFT_BARS) view.feed?.loadOlder();
     byId("to-live").hidden = !chart.points?.length || range.to > chart.points.length - 1;
@@ -132,6 +132,11 @@ const actions = {
   help: () => openDialog("help-dialog"),
   settings: () => openDialog("settings-dialog"),
   table: () => { showTable(chart.visibleBars(), view); openDialog("table-dialog"); },
+  ledger: () => {
+    view.ledger.list((gap) => { byId("ledger-dialog").close(); view.showGap(gap); });
+    openDialog("ledger-dialog");
+  },
+  "let-go": () => view.hover(null),
   theme: toggleTheme,
   newest: () => chart.toNewest(),
   "zoom-in": () => chart.zoom(0.8),
@@ -144,7 +149,7 @@ function wire() {
   for (const button of document.querySelectorAll(".interval")) button.addEventListener("click", () => goInterval(button.dataset.interval));
   for (const [id, action] of [
     ["theme-toggle", "theme"], ["settings-button", "settings"], ["clock", "settings"], ["table-button", "table"],
-    ["help-button", "help"], ["to-live", "newest"],
+    ["help-button", "help"], ["to-live", "newest"], ["ledger-button", "ledger"],
   ]) byId(id).addEventListener("click", () => actions[action]());
   document.addEventListener("keydown", (event) => {
     const action = actionOf(event, config.intervals);

@@ -4,21 +4,18 @@ import { BarFeed } from "./bars.js";
 import { byId, setText } from "./dom.js";
 import { countdown, decimalsOf } from "./format.js";
 import { frame } from "./frame.js";
-import { fetchGaps } from "./history.js";
-import { readGap } from "./ledger.js";
 import { hopsOf } from "./latency.js";
-import { showLedger } from "./legend.js";
+import { LedgerPanel } from "./ledger-panel.js";
 
 const BOOK_PAINT_EVERY_MS = 120;
 /** An empty book says what would be here once it has had time to come. */
 const EMPTY_AFTER_MS = 2_000;
-const GAPS_EVERY_MS = 30_000;
 
 export class View {
   constructor({ config, live, chart, panels, latency, formats }) {
     Object.assign(this, { config, live, chart, panels, latency, formats });
     this.channels = [];
-    this.gaps = [];
+    this.ledger = new LedgerPanel({ api: config.api, chart, now: () => this.now() });
     this.hovered = null;
     this.newsAt = null;
     this.outage = null;
@@ -38,12 +35,12 @@ export class View {
     book.configure({ tick: this.decimals, lot, step: this.grouping ?? 1 });
     tape.clear();
     tape.configure({ priceDecimals: this.decimals, quantityDecimals: lot, formats: this.formats });
-    Object.assign(this, { newsAt: null, outage: null, price: null, gaps: [], openedSymbolAt: performance.now() });
-    this.chart.strip.setGaps([]);
+    Object.assign(this, { newsAt: null, outage: null, price: null, openedSymbolAt: performance.now() });
+    this.ledger.openSymbol();
     this.#listen(`trade:${row.symbol}`, (message, at) => this.#trades(message, at));
     this.#listen(`book:${row.symbol}`, (message) => this.#book(message));
     this.#listen(`ticker:${row.symbol}`, (message) => this.#ticker(message));
-    this.#listen(`feed:${row.symbol}`, (message) => { this.outage = message.data?.to_time_ms === null ? message.data : null; });
+    this.#listen(`feed:${row.symbol}`, (message) => this.#feedNews(message));
     this.openInterval(interval);
   }
 
@@ -68,14 +65,14 @@ export class View {
     this.chart.configure({ decimals: this.decimals, stepMs: this.feed.stepMs, formats: this.formats });
     this.feed.start().then(() => this.#landed());
     if (this.pulse) this.live.subscribe(this.pulse, (message, at) => this.#second(message, at));
-    this.loadGaps();
+    this.ledger.open(this.symbol, this.feed, this.formats);
   }
 
   setFormats(formats) {
     this.formats = formats;
     this.chart.configure({ decimals: this.decimals, stepMs: this.feed.stepMs, formats });
     this.panels.tape.configure({ formats });
-    this.paintLedger();
+    this.ledger.setFormats(formats);
   }
 
   setGrouping(step) {
@@ -85,18 +82,24 @@ export class View {
     this.panels.book.paint();
   }
 
-  /** The pointer is on a bar (open time in ms) or has left (null). */
-  hover(openTimeMs) {
-    if (this.hovered === openTimeMs) return;
+  /** The pointer is on a bar (open time in ms, `point` within the chart) or has left (null). */
+  hover(openTimeMs, point = null) {
     this.hovered = openTimeMs;
-    frame.paint("legend", () => this.paintLedger());
+    this.ledger.hover(openTimeMs, point);
+    frame.paint("legend", () => this.paintLegend());
   }
 
-  paintLedger() {
+  paintLegend() {
     if (!this.feed) return;
-    const { series, stepMs } = this.feed;
+    const { series } = this.feed;
     this.panels.legend.show(this.hovered === null ? series.newest : series.at(this.hovered), this.decimals);
-    showLedger({ series, gaps: this.gaps, stepMs, hovered: this.hovered, formats: this.formats, now: this.now() });
+    this.ledger.paint();
+  }
+
+  /** Brings a gap into view and tells of it, for those without a pointer. */
+  showGap(gap) {
+    const shown = this.chart.show(gap.from);
+    if (shown) this.hover(shown.time, shown.point);
   }
 
   /** Each second: what only the clock changes. */
@@ -106,28 +109,12 @@ export class View {
     const now = this.now();
     setText(byId("closes-in"), stepMs >= 60_000 ? `closes in ${countdown(stepMs - (now % stepMs))}` : "");
     if (performance.now() - this.openedSymbolAt > EMPTY_AFTER_MS) this.panels.book.showEmpty();
-    if (now - (this.gapsAt ?? 0) > GAPS_EVERY_MS) this.loadGaps();
+    this.ledger.tick();
   }
 
   /** The server's time now (ms UTC). */
   now() {
     return this.live.clock() + this.live.offset.ms;
-  }
-
-  /** The gap ledger of what is loaded. */
-  async loadGaps() {
-    const { feed } = this;
-    this.gapsAt = this.now();
-    const from = feed.series.first ?? this.now() - 1_000 * feed.stepMs;
-    try {
-      const rows = await fetchGaps(this.config.api.gaps, this.symbol, from, this.now(), feed.stopped.signal);
-      if (feed !== this.feed) return;
-      this.gaps = rows.map(readGap).filter(Boolean).sort((left, right) => left.from - right.from);
-      this.chart.strip.setGaps(this.gaps);
-      this.paintLedger();
-    } catch {
-      // The strip then shows what the bars say by themselves; the next round asks again.
-    }
   }
 
   #listen(channel, handler) {
@@ -161,7 +148,8 @@ export class View {
       byId("notice").hidden = true;
     }
     if (!this.price && feed.series.newest) this.#price(feed.series.newest.close);
-    frame.paint("legend", () => this.paintLedger());
+    if (change.hole || isNewsForLedger(message, feed.series)) this.ledger.hint(true);
+    frame.paint("legend", () => this.paintLegend());
     if (this.interval === "1s") this.#measure(message, arrivedAt);
   }
 
@@ -176,7 +164,12 @@ export class View {
         this.#notice("No candles of this interval yet", "They appear here as the first ones close, and with the history that is being fetched.");
       }
     }
-    this.loadGaps();
+    this.ledger.hint(true);
+  }
+
+  #feedNews(message) {
+    this.outage = message.data?.to_time_ms === null ? message.data : null;
+    if (message.kind !== "reset") this.ledger.onOutage(message.data);
   }
 
   #second(message, arrivedAt) {
@@ -238,5 +231,13 @@ export class View {
     this.live.check();
     if (this.dirty && this.feed) this.chart.set(this.feed.series, true);
     this.dirty = false;
+    this.ledger.hint(true);
   }
+}
+
+/** A bar that was revised, or closed with seconds missing, has an entry in the ledger. */
+function isNewsForLedger(message, series) {
+  if (message?.kind !== "update") return false;
+  const bar = message.data;
+  return bar.is_closed && (bar.revision > 0 || bar.is_complete === false) && bar.open_time_ms <= series.last;
 }
