@@ -10,105 +10,122 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from aggregator.publish import to_candle
 from aggregator.settings import AggregatorSettings
-from aggregator.sql import AS_CANDLE
-from market.interval import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
-from market.kline import VALUE_COLUMNS, Candle, Kline, differing_columns
-from market.rollup import roll_up
+from aggregator.sql import AS_CANDLE, VALUES_OF_PARTS
+from market.audit import compare_minute
+from market.interval import HOUR_MS, MINUTE_MS, Interval
+from market.kline import VALUE_COLUMNS, Candle, Kline
 from runtime.clock import SystemClock
 from runtime.database import Connection, TupleRow, connect
 from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused
 from runtime.settings import load
 
+#: Calls under way at once while the database counts.
+REST_THREADS: Final = 2
 _AT: Final = "timestamptz 'epoch' + %s * interval '1 millisecond'"
 STORED: Final = f"""
 select {AS_CANDLE} from aggregated_kline k where k.symbol = %s and k.interval = '1m' and k.source = 'seconds'
 and k.is_closed and k.open_time >= {_AT} and k.open_time < {_AT} order by k.open_time
 """
-SECONDS: Final = f"""
-select (extract(epoch from open_time) * 1000)::bigint, open, high, low, close, base_volume, quote_volume, trade_count,
-       taker_buy_base_volume, taker_buy_quote_volume, first_trade_id, last_trade_id
-from kline_1s where symbol = %s and open_time >= {_AT} and open_time < {_AT} order by open_time
+#: Minutes that are not what their 1 s rows give, with the columns; those whose rows are partly gone are left out.
+UNLIKE_SECONDS: Final = f"""
+select (extract(epoch from k.open_time) * 1000)::bigint,
+       array_remove(array[{", ".join(f"case when k.{name} <> bar.{name} then '{name}' end" for name in VALUE_COLUMNS)}],
+                    null)
+from aggregated_kline k cross join lateral (
+    select count(*) as row_count, {VALUES_OF_PARTS} from kline_1s part
+    where part.symbol = k.symbol and part.open_time >= k.open_time
+      and part.open_time < k.open_time + interval '1 minute'
+) bar
+where k.symbol = %s and k.interval = '1m' and k.source = 'seconds' and k.is_closed and k.open_time >= {_AT}
+  and k.open_time < {_AT} and bar.row_count >= k.row_count
+  and ({", ".join(f"k.{name}" for name in VALUE_COLUMNS)})
+      is distinct from ({", ".join(f"bar.{name}" for name in VALUE_COLUMNS)})
 """
 NEWEST: Final = """
 select symbol, (extract(epoch from event_time) * 1000)::bigint from symbol_watermark
 where stream = 'kline_1s' and (%s::text is null or symbol = %s) order by symbol
 """
-_SECOND_FIELDS: Final = (*VALUE_COLUMNS, "first_trade_id", "last_trade_id")
 
 
 @dataclass(frozen=True)
 class Minute:
-    """The verdict on one minute; `columns` are those that differ."""
+    """The verdict on one minute; `columns` are those that differ, `tolerances` the named habits of the exchange that
+    were let by."""
 
     symbol: str
     interval: str
     open_time: int
     state: str
     columns: list[str]
+    tolerances: list[str]
 
 
-def compare(candles: Iterable[Candle], exchange: Sequence[Kline], seconds: Sequence[Kline]) -> list[Minute]:
-    """Each stored candle against the exchange's row and, while its 1 s rows are kept, against their roll-up."""
+@dataclass(frozen=True)
+class Span:
+    """Minutes of one symbol that one REST call covers; ms, end exclusive."""
+
+    symbol: str
+    from_ms: int
+    to_ms: int
+
+
+def compare(
+    candles: Iterable[Candle], exchange: Sequence[Kline], unlike_seconds: Mapping[int, Sequence[str]]
+) -> Iterator[Minute]:
+    """Each stored candle against the exchange's row; `unlike_seconds`: columns that differ from its own seconds."""
     theirs = {kline.open_time_ms: kline for kline in exchange}
-    by_minute: dict[int, list[Kline]] = {}
-    for second in seconds:
-        by_minute.setdefault(Interval.M1.floor(second.open_time_ms), []).append(second)
-    verdicts = []
     for candle in candles:
-        columns: set[str] = set()
-        rows = by_minute.get(candle.open_time_ms, [])
-        if len(rows) >= candle.row_count:
-            columns |= set(differing_columns(candle, roll_up(rows, Interval.M1)))
-        kline = theirs.get(candle.open_time_ms)
-        if kline is not None and candle.is_complete:
-            columns |= set(differing_columns(candle, kline))
-        comparable = kline is not None and candle.is_complete
-        state = "different" if columns else "equal" if comparable else "not_comparable"
-        verdicts.append(Minute(candle.symbol, "1m", candle.open_time_ms, state, sorted(columns)))
-    return verdicts
+        columns = set(unlike_seconds.get(candle.open_time_ms, ()))
+        tolerances: tuple[str, ...] = ()
+        kline = theirs.get(candle.open_time_ms) if candle.is_complete else None
+        if kline is not None:
+            comparison = compare_minute(candle, kline)
+            columns |= comparison.differences.keys()
+            tolerances = comparison.tolerances
+        state = "different" if columns else "equal" if kline is not None else "not_comparable"
+        yield Minute(candle.symbol, "1m", candle.open_time_ms, state, sorted(columns), list(tolerances))
 
 
-def audit(connection: Connection[TupleRow], rest: ExchangeRest, symbol: str, from_ms: int, to_ms: int) -> list[Minute]:
-    """Verdicts on the minutes of one symbol. Raises RestUnavailable."""
-    verdicts = []
+def audit(connection: Connection[TupleRow], rest: ExchangeRest, spans: Sequence[Span]) -> list[Minute]:
+    """Verdicts on the minutes of the spans, in their order. Raises RestUnavailable."""
+    with ThreadPoolExecutor(REST_THREADS) as pool:
+        return [minute for span, klines in _asked(pool, rest, spans) for minute in _of_span(connection, span, klines)]
+
+
+def _asked(pool: Executor, rest: ExchangeRest, spans: Sequence[Span]) -> Iterable[tuple[Span, list[Kline]]]:
+    """Each span with the exchange's rows, asked for ahead while the caller works."""
+    return zip(spans, pool.map(lambda span: _of_exchange(rest, span), spans), strict=True)
+
+
+def _of_span(connection: Connection[TupleRow], span: Span, exchange: Sequence[Kline]) -> Iterator[Minute]:
+    bounds = [span.symbol, span.from_ms, span.to_ms]
+    with connection.transaction():
+        candles = [to_candle(row) for row in connection.execute(STORED, bounds).fetchall()]
+        unlike: dict[int, list[str]] = dict(connection.execute(UNLIKE_SECONDS, bounds).fetchall()) if candles else {}
+    return compare(candles, exchange, unlike)
+
+
+def spans_of(symbol: str, from_ms: int, to_ms: int) -> list[Span]:
+    """The range in pieces of one REST call."""
     step_ms = MAX_KLINE_ROWS * MINUTE_MS
-    for start_ms in range(from_ms, to_ms, step_ms):
-        end_ms = min(start_ms + step_ms, to_ms)
-        span = [symbol, start_ms, end_ms]
-        candles = [to_candle(row) for row in connection.execute(STORED, span).fetchall()]
-        seconds = [_second(symbol, row) for row in connection.execute(SECONDS, span).fetchall()]
-        connection.commit()
-        if candles:
-            verdicts += compare(candles, _of_exchange(rest, symbol, start_ms, end_ms), seconds)
-    return verdicts
+    return [Span(symbol, start_ms, min(start_ms + step_ms, to_ms)) for start_ms in range(from_ms, to_ms, step_ms)]
 
 
-def _of_exchange(rest: ExchangeRest, symbol: str, start_ms: int, end_ms: int) -> list[Kline]:
-    """The exchange's minutes; none for a symbol that it does not list (any more)."""
+def _of_exchange(rest: ExchangeRest, span: Span) -> list[Kline]:
+    """The exchange's closed minutes; none for a symbol that it does not list (any more)."""
     try:
-        return rest.klines(symbol, Interval.M1, start_ms, end_ms - 1)
+        klines = rest.klines(span.symbol, Interval.M1, span.from_ms, span.to_ms - 1)
     except RestRefused:
         return []
-
-
-def _second(symbol: str, row: TupleRow) -> Kline:
-    open_ms, values = row[0], dict(zip(_SECOND_FIELDS, row[1:], strict=True))
-    return Kline(
-        symbol=symbol,
-        interval=Interval.S1,
-        open_time_ms=open_ms,
-        close_time_ms=open_ms + SECOND_MS - 1,
-        is_closed=True,
-        event_time_ms=open_ms,
-        **values,
-    )
+    return [kline for kline in klines if kline.is_closed]
 
 
 def _time_ms(text: str) -> int:
@@ -129,12 +146,14 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     settings = load(AggregatorSettings)
     rest = ExchangeRest(settings.rest_urls(), SystemClock(), settings.history_weight_per_minute)
-    minutes: list[Minute] = []
     with connect(settings.database_url, "audit") as connection:
+        connection.execute("set jit = off")
+        spans: list[Span] = []
         for symbol, newest_ms in connection.execute(NEWEST, [options.symbol, options.symbol]).fetchall():
             end_ms = options.end if options.end is not None else Interval.M1.floor(newest_ms)
             start_ms = options.start if options.start is not None else end_ms - HOUR_MS
-            minutes += audit(connection, rest, symbol, start_ms, end_ms)
+            spans += spans_of(symbol, start_ms, end_ms)
+        minutes = audit(connection, rest, spans)
     counts = {state: sum(m.state == state for m in minutes) for state in ("equal", "different", "not_comparable")}
     if options.json:
         print(json.dumps({"compared": len(minutes), **counts, "minutes": [asdict(minute) for minute in minutes]}))

@@ -48,7 +48,7 @@ where d.open_time + interval '1 minute' <= w.event_time
 
 #: The aggregates of binance.md 0.6 over `part`: quiet parts take no part in open, high and low; when all are quiet
 #: the last close is carried. `part_count` and `part_source` come from the source of the parts.
-_VALUES = """
+VALUES_OF_PARTS: Final = """
     coalesce((array_agg(part.open order by part.open_time) filter (where part.trade_count > 0))[1],
              (array_agg(part.close order by part.open_time desc))[1]) as open,
     coalesce(max(part.high) filter (where part.trade_count > 0),
@@ -147,7 +147,7 @@ with work as (
     from work cross join lateral (
         select count(*)::integer as row_count,
                (count(*) filter (where part.source in ('rest', 'archive')))::integer as rest_count,
-               (count(*) filter (where part.source = 'trades'))::integer as trades_count, {_VALUES}
+               (count(*) filter (where part.source = 'trades'))::integer as trades_count, {VALUES_OF_PARTS}
         from kline_1s part
         where part.symbol = work.symbol and part.open_time >= work.open_time
           and part.open_time < work.open_time + interval '1 minute'
@@ -204,7 +204,7 @@ with given as (
     cross join lateral (
         select sum(part.row_count)::integer as row_count, max(part.covered_until) as covered_until,
                sum(part.rest_count)::integer as rest_count, sum(part.trades_count)::integer as trades_count,
-               case when bool_and(part.source = 'seconds') then 'seconds' else 'rest' end as source, {_VALUES}
+               case when bool_and(part.source = 'seconds') then 'seconds' else 'rest' end as source, {VALUES_OF_PARTS}
         from aggregated_kline part
         where part.symbol = work.symbol and part.interval = '{child}' and part.open_time >= work.open_time
           and part.open_time < work.open_time + {length}

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import psycopg
 import pytest
 
 from aggregator.history import History, store, wait_for_lock
-from aggregator.publish import Publisher, publish, to_candle
+from aggregator.publish import Publisher, publish
 from aggregator.retention import apply_retention
 from aggregator.roll_up import lateness_s, make_parents, roll_up
-from aggregator.sql import AS_CANDLE
 from market.interval import CHILD_INTERVAL, MINUTE_MS, SECOND_MS, STORED_INTERVALS, Interval
 from market.kline import Candle, Kline, Source, differing_columns
 from market.rollup import roll_up as roll_up_by_rule
@@ -24,58 +22,20 @@ from runtime.clock import ManualClock, new_random
 from runtime.database import Connection, TupleRow, connect
 from runtime.exchange_rest import ExchangeRest, RestRefused
 from runtime.kafka_client import KafkaError
+from tests.aggregator_rows import candles_of, insert, make_days
 from tests.conftest import Engines
 from tests.klines_of import seconds_of
 
 #: 01:57 UTC, so that bars of every interval begin and end within a few minutes.
 START_MS = 1_799_971_200_000 - 1_799_971_200_000 % Interval.D1.length_ms + (3 * 60 + 57) * MINUTE_MS
-INSERT = """
-insert into kline_1s values (%s, timestamptz 'epoch' + %s * interval '1 millisecond',
-    timestamptz 'epoch' + %s * interval '1 millisecond', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,
-    timestamptz 'epoch' + %s * interval '1 millisecond', now(), 'stream')
-on conflict (symbol, open_time) do nothing
-"""
-MARK = """
-insert into dirty_minute (symbol, open_time) values (%s, timestamptz 'epoch' + %s * interval '1 millisecond')
-on conflict (symbol, open_time) do update set marks = dirty_minute.marks + 1
-"""
-WATERMARK = """
-insert into symbol_watermark values (%s, 'kline_1s', timestamptz 'epoch' + %s * interval '1 millisecond')
-on conflict (symbol, stream) do update set event_time = greatest(excluded.event_time, symbol_watermark.event_time)
-"""
 
 
 @pytest.fixture
 def database(fresh_database: str) -> Iterator[Connection[TupleRow]]:
     """A connection to an empty database with a partition for the days around START_MS."""
     with connect(fresh_database, "test") as connection:
-        day = datetime.fromtimestamp(START_MS / 1000, UTC).date()
-        connection.execute(
-            f"create table kline_1s_{day:%Y%m%d} partition of kline_1s for values from"
-            f" ('{day}') to ('{day + timedelta(days=2)}')"
-        )
-        connection.commit()
+        make_days(connection, START_MS)
         yield connection
-
-
-def insert(connection: Connection[TupleRow], klines: Iterable[Kline], watermark_ms: int | None = None) -> None:
-    """What the inserter would do: rows, marks, watermark, in one transaction."""
-    newest: dict[str, int] = {}
-    with connection.transaction(), connection.cursor() as cursor:
-        for k in klines:
-            values: list[Any] = [k.symbol, k.open_time_ms, k.close_time_ms, k.open, k.high, k.low, k.close]
-            values += [k.base_volume, k.quote_volume, k.trade_count, k.taker_buy_base_volume, k.taker_buy_quote_volume]
-            cursor.execute(INSERT, [*values, k.first_trade_id, k.last_trade_id, k.event_time_ms])
-            cursor.execute(MARK, [k.symbol, Interval.M1.floor(k.open_time_ms)])
-            newest[k.symbol] = max(newest.get(k.symbol, 0), k.open_time_ms + SECOND_MS)
-        for symbol, time_ms in newest.items():
-            cursor.execute(WATERMARK, [symbol, watermark_ms or time_ms])
-
-
-def candles_of(connection: Connection[TupleRow], symbol: str) -> dict[tuple[Interval, int], Candle]:
-    rows = connection.execute(f"select {AS_CANDLE} from aggregated_kline k where symbol = %s", [symbol]).fetchall()
-    connection.commit()
-    return {(candle.interval, candle.open_time_ms): candle for candle in map(to_candle, rows)}
 
 
 def expected_of(klines: Sequence[Kline], watermark_ms: int) -> dict[tuple[Interval, int], Candle]:
