@@ -19,6 +19,7 @@ from aggregator import repair_sql as sql
 from aggregator.exchange_seconds import ExchangeSeconds
 from aggregator.repair_plan import Call, DueGap, next_call
 from aggregator.repair_store import fill, lock_ledger, note_try, settle
+from aggregator.settings import AggregatorSettings
 from aggregator.suspects import settle_next_suspect
 from market.errors import BadFrame
 from market.interval import SECOND_MS
@@ -56,6 +57,11 @@ class Limits:
     max_attempts: int = 10
     max_delay_s: float = 600.0
     absent_recheck_s: float = 86_400.0
+
+    @classmethod
+    def of(cls, settings: AggregatorSettings) -> Limits:
+        """What the settings say."""
+        return cls(settings.repair_max_attempts, settings.repair_max_delay_s, settings.repair_absent_recheck_h * 3600)
 
 
 class Repair:

@@ -25,6 +25,7 @@ from runtime.exchange_rest import ExchangeRest, RestRefused
 from runtime.health import Health
 from runtime.logs import get_logger
 from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
+from runtime.symbol_choice import SymbolChoice
 
 HISTORY_SLICE_S = 0.8
 REPAIR_SLICE_S = 0.9
@@ -72,10 +73,10 @@ class Work:
         }
         self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
         self._publisher = Publisher(settings.kafka_bootstrap_servers)
-        self._wanted = settings.symbols
+        self._symbols = SymbolChoice(settings.symbols, settings.source, settings.exchange_rest_url, settings.data_dir)
         self._history = History(self._rest, clock)
         self._first_seconds = FirstSeconds(self._rest, clock)
-        self._repair = Repair(self._rest, clock, limits_of(settings))
+        self._repair = Repair(self._rest, clock, Limits.of(settings))
 
     def install(self) -> None:
         """Make this the set that the tasks of the process use."""
@@ -110,10 +111,7 @@ class Work:
         self._alone("symbols", "exchange", self._refresh)
 
     def _refresh(self) -> None:
-        followed = refresh_symbols(self._connection(), self._rest, self._wanted)
-        if followed and self._wanted.lower().startswith("top:"):
-            # Asked once: the producer keeps its symbols for its whole life too.
-            self._wanted = ",".join(followed)
+        refresh_symbols(self._connection(), self._rest, self._symbols)
         self._symbols_known = True
 
     _symbols_known = False
@@ -219,11 +217,6 @@ class Work:
         if connection is not None:
             connection.close()
             self._local.connection = None
-
-
-def limits_of(settings: AggregatorSettings) -> Limits:
-    """What the settings say of the repair."""
-    return Limits(settings.repair_max_attempts, settings.repair_max_delay_s, settings.repair_absent_recheck_h * 3600)
 
 
 def _new_backoff(needs: str) -> Backoff:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from exchange_sim.bad_rows import spoil
 from exchange_sim.connection import Connection
 from exchange_sim.faults import IMMEDIATE, Fault, Faults, parse_fault
 from exchange_sim.limits import Limiter, Verdict
@@ -187,7 +188,8 @@ class Exchange:
             self._charge(address, found[0](query), headers)
             if endpoint in self._quick:
                 return found[1](ask)
-            return await self._compute(found[1], ask)
+            body = await self._compute(found[1], ask)
+            return self._klines_as_ordered(query, body) if endpoint == "klines" else body
         if endpoint == "exchangeInfo":
             self._charge(address, 20, headers)
             statuses = {spec.name: self.faults.status_of(spec.name) for spec in query.symbols()[0]}
@@ -205,6 +207,14 @@ class Exchange:
             self._charge(address, _ticker_weight(query), headers)
             return self._book_tickers(query)
         raise RestError(404, -1000, f"No such endpoint: /api/v3/{endpoint}")
+
+    def _klines_as_ordered(self, query: Query, body: bytes) -> bytes:
+        """The answer, or what a fault or a setting makes of it."""
+        interval = query.interval()
+        if interval == "1s" and not self._settings.sim_1s_klines:
+            raise RestError(400, -1120, "Invalid interval.")
+        fault = self.faults.use("rest_rows", f"{query.symbol().name.lower()}@kline_{interval}")
+        return body if fault is None else spoil(body, fault.rows)
 
     async def _compute(self, answer: Callable[[Ask], bytes], ask: Ask) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(self._workers, answer, ask)

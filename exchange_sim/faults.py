@@ -10,6 +10,8 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from exchange_sim.bad_rows import RowFault
+
 MAX_FAULTS: Final = 100
 MAX_DURATION_MS: Final = 3_600_000
 OVERSIZED_BYTES: Final = 1_500_000
@@ -29,6 +31,7 @@ FaultName = Literal[
     "clock_skew",
     "slow_rest",
     "rest_status",
+    "rest_rows",
     "altered_trade",
     "drop_kline",
     "corrected_kline",
@@ -47,7 +50,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     in BREAK its streams are silent, in CANCEL_ONLY its klines (binance.md 5); REST goes on. nested_error: the other
     shape of a control message's error reply. altered_trade: one trade of the stream has another quantity, and so has
     the closed kline_1s of its second; REST and all longer klines tell the truth. corrected_kline: a closed kline comes
-    with a wrong volume first, and right with a newer event time.
+    with a wrong volume first, and right with a newer event time. rest_rows: the REST klines whose stream name
+    `stream` is part of are answered wrongly, `rows` says how (bad_rows.py).
     """
 
     fault: FaultName
@@ -58,6 +62,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     delay_ms: int = 1_000
     skew_ms: int = 0
     symbol_status: Literal["HALT", "BREAK", "CANCEL_ONLY"] = "BREAK"
+    rows: RowFault = "empty"
 
 
 class Altered(NamedTuple):

@@ -25,6 +25,7 @@ class SimSettings(RoomSettings):
     sim_pong_timeout_ms: int = Field(60_000, ge=50, description="a ping not echoed for so long cuts")
     sim_connection_lifetime_ms: int = Field(86_400_000, ge=100, description="a connection is cut at this age")
     sim_send_buffer_bytes: int = Field(8_388_608, ge=65_536, description="unsent bytes at which a slow reader is cut")
+    sim_1s_klines: bool = Field(True, description="false = no 1s klines over REST, like binance.us")
     sim_weight_per_minute: int = Field(6_000, ge=1, description="REST weight per address and clock minute")
     sim_rest_fetch_threads: int = Field(1, ge=1, le=4, description="threads that compute REST answers")
     tape: Path | None = Field(None, description="recorded traffic to play")

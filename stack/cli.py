@@ -38,11 +38,14 @@ def up(
     engines: Annotated[
         bool, typer.Option("--engines", help="only PostgreSQL, Kafka and Valkey; rooms are then run by hand")
     ] = False,
+    new_symbols: Annotated[
+        bool, typer.Option("--new-symbols", help="ask the exchange anew what SYMBOLS=top:N means; else it is kept")
+    ] = False,
 ) -> None:
     """Start everything, stay in the foreground; Ctrl-C or SIGTERM stops all."""
     from stack.up import run
 
-    raise typer.Exit(run(os.environ, engines_only=engines))
+    raise typer.Exit(run(os.environ, engines_only=engines, new_symbols=new_symbols))
 
 
 @app.command()
@@ -187,9 +190,21 @@ def record(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def replay(context: typer.Context) -> None:
+    """Rebuild rows, candles and gaps from a tape into a schema of their own."""
+    pass_on("aggregator.replay", context.args)
+
+
+@app.command(context_settings=PASS_ON)
 def audit(context: typer.Context) -> None:
     """Compare each minute with its seconds."""
     pass_on("aggregator.audit", context.args)
+
+
+@app.command(context_settings=PASS_ON)
+def backfill(context: typer.Context) -> None:
+    """Fill what is missing of a symbol from the exchange."""
+    pass_on("aggregator.backfill", context.args)
 
 
 @app.command(context_settings=PASS_ON)

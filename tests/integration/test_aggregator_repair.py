@@ -1,0 +1,190 @@
+"""Repair against a real database and the simulated exchange: filled, absent, refused, given up, reopened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from aggregator.roll_up import roll_up
+from exchange_sim.service import RunningExchange
+from runtime.database import connect
+from runtime.exchange_rest import RestUnavailable
+from tests.chaos.account import take_account
+from tests.holed_ledger import SYMBOL, exchange_in_thread, holed_ledger
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[RunningExchange]:
+    with exchange_in_thread() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def without_faults(exchange: RunningExchange) -> Iterator[None]:
+    yield
+    exchange.faults.clear()
+
+
+def test_gaps_are_filled_and_every_value_is_the_exchanges(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 1_500, [(10, 11), (100, 1_400), (1_450, 1_460)]) as ledger:
+        ledger.run(ledger.repair())
+        assert ledger.gaps() == [
+            (10, 11, "repaired", "rest", 0),
+            (100, 1_400, "repaired", "rest", 0),
+            (1_450, 1_460, "repaired", "rest", 0),
+        ]
+        assert ledger.sources() == {"rest": 1_311, "stream": 189}
+        roll_up(ledger.connection)
+        account = take_account(ledger.connection, ledger.rest)
+        assert account.is_exact, str(account)
+        assert ledger.one("select count(*) from dirty_hour") >= 1
+
+
+def test_small_gaps_close_together_take_one_question(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 300, [(10 * i, 10 * i + 2) for i in range(1, 29)]) as ledger:
+        repair = ledger.repair()
+        assert repair.step(ledger.connection)
+        assert not repair.step(ledger.connection)
+        assert {state for _, _, state, _, _ in ledger.gaps()} == {"repaired"}
+
+
+def test_what_the_exchange_lacks_is_absent_and_asked_for_again(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 120, [(30, 90)]) as ledger:
+        ledger.order(fault="rest_rows", rows="hole", count=1)
+        ledger.run(ledger.repair())
+        states = [(state, end - start) for start, end, state, _, _ in ledger.gaps()]
+        assert [state for state, _ in states] == ["repaired", "absent", "repaired"]
+        assert sum(seconds for _, seconds in states) == 60
+        assert take_account(ledger.connection).is_exact
+        assert ledger.one("select next_attempt_at > now() + interval '23 hours' from kline_gap where state = 'absent'")
+        ledger.make_due()
+        ledger.run(ledger.repair())
+        assert ledger.gaps() == [(30, 90, "repaired", "rest", 0)]
+
+
+def test_an_empty_answer_about_a_moment_ago_is_asked_for_again(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 40)], age_ms=30_000) as ledger:
+        ledger.order(fault="rest_rows", rows="empty", count=1)
+        ledger.run(ledger.repair())
+        assert ledger.gaps() == [(20, 40, "open", None, 0)]
+        assert ledger.one("select last_error from kline_gap") == "the exchange does not have it yet"
+        ledger.make_due()
+        ledger.run(ledger.repair())
+        assert ledger.gaps() == [(20, 40, "repaired", "rest", 0)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("off_grid", "off the 1s grid"),
+        ("doubled", "comes twice"),
+        ("disordered", "out of order"),
+        ("short", "bad klines answer"),
+        ("text", "bad klines answer"),
+        ("future", "from the future"),
+        ("inverted", "outside low..high"),
+        ("trades", "trade chain"),
+    ],
+)
+def test_a_bad_batch_is_refused_whole_and_tried_again(
+    fresh_database: str, exchange: RunningExchange, rows: str, reason: str
+) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        repair = ledger.repair(max_delay_s=600.0)
+        ledger.order(fault="rest_rows", rows=rows, count=1)
+        assert repair.step(ledger.connection)
+        assert ledger.gaps() == [(20, 41, "open", None, 1)]
+        assert reason in ledger.one("select last_error from kline_gap")
+        assert ledger.one("select next_attempt_at > now() from kline_gap")
+        assert ledger.sources() == {"stream": 39}
+        ledger.make_due()
+        ledger.run(repair)
+        assert ledger.gaps() == [(20, 41, "repaired", "rest", 1)]
+
+
+def test_a_gap_that_fails_too_often_is_unrepairable(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        ledger.order(fault="rest_rows", rows="off_grid", count=3)
+        repair = ledger.repair()
+        for _ in range(3):
+            ledger.make_due()
+            assert repair.step(ledger.connection)
+        assert ledger.gaps() == [(20, 41, "unrepairable", "rest", 3)]
+        assert "off the 1s grid" in ledger.one("select last_error from kline_gap")
+        ledger.make_due()
+        assert not repair.step(ledger.connection)
+        assert take_account(ledger.connection).is_exact
+
+
+def test_a_symbol_that_is_not_listed_is_unrepairable_at_once(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        ledger.connection.execute("update kline_gap set symbol = 'GONEUSDT'")
+        ledger.run(ledger.repair())
+        assert [gap[2] for gap in ledger.gaps()] == ["unrepairable"]
+        assert "does not list the symbol" in ledger.one("select last_error from kline_gap")
+
+
+def test_the_exchange_being_away_is_no_failed_attempt(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        repair = ledger.repair()
+        ledger.order(fault="rest_status", status=503, count=1)
+        with pytest.raises(RestUnavailable, match="HTTP 503"):
+            repair.step(ledger.connection)
+        ledger.order(fault="rest_status", status=429, count=1)
+        ledger.make_due()
+        with pytest.raises(RestUnavailable, match="HTTP 429: wait 1 s") as told:
+            repair.step(ledger.connection)
+        assert told.value.retry_after_s == 1
+        assert ledger.gaps() == [(20, 41, "open", None, 0)]
+        ledger.make_due()
+        assert not repair.step(ledger.connection), "asked while it had been told to wait"
+        assert "HTTP 429" in ledger.one("select last_error from kline_gap")
+
+
+def test_only_one_repairs_at_a_time(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        with connect(fresh_database, "other") as other:
+            other.execute("select pg_advisory_lock(7320005)")
+            ledger.repair().run_until(ledger.connection, float("inf"))
+            assert ledger.gaps() == [(20, 41, "open", None, 0)]
+        ledger.repair().run_until(ledger.connection, float("inf"))
+        assert ledger.gaps() == [(20, 41, "repaired", "rest", 0)]
+
+
+def test_without_1s_klines_the_seconds_are_built_from_trades(fresh_database: str) -> None:
+    with (
+        exchange_in_thread(sim_1s_klines=False) as running,
+        holed_ledger(fresh_database, running, 300, [(50, 250)]) as ledger,
+    ):
+        ledger.run(ledger.repair())
+        assert ledger.gaps() == [(50, 250, "repaired", "trades", 0)]
+        assert ledger.sources() == {"stream": 100, "trades": 200}
+        assert ledger.one("select count(*) from kline_1s where first_trade_id is null") == 0
+        assert ledger.one("select count(*) from kline_1s where trade_count = 0 and first_trade_id <> -1") == 0
+        roll_up(ledger.connection)
+        assert take_account(ledger.connection).is_exact
+
+
+@pytest.mark.parametrize(("column", "state"), [(None, "equal"), ("base_volume", "corrected")])
+def test_a_suspect_is_settled(fresh_database: str, exchange: RunningExchange, column: str | None, state: str) -> None:
+    with holed_ledger(fresh_database, exchange, 60, []) as ledger:
+        roll_up(ledger.connection)
+        ledger.connection.execute("delete from dirty_minute")
+        ledger.connection.execute(
+            "insert into suspect_range (symbol, from_time, to_time, reason) values (%s, to_timestamp(%s),"
+            " to_timestamp(%s), 'trade_chain')",
+            [SYMBOL, ledger.from_ms / 1000 + 10, ledger.from_ms / 1000 + 20],
+        )
+        if column is not None:
+            ledger.connection.execute(
+                f"update kline_1s set {column} = {column} + 5 where open_time = to_timestamp(%s)",
+                [ledger.from_ms / 1000 + 15],
+            )
+        ledger.connection.commit()
+        ledger.run(ledger.repair())
+        assert ledger.one("select state from suspect_range") == state
+        assert ledger.sources().get("rest", 0) == (1 if column else 0)
+        assert ledger.one("select count(*) from dirty_minute") == (1 if column else 0)
+        account = take_account(ledger.connection, ledger.rest)
+        assert not account.phantom, str(account)
