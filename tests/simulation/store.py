@@ -1,0 +1,428 @@
+"""The tables in memory: `inserter.store.Store` with atomic commit, crash at any step, and what the tasks need of them.
+
+One transaction at a time writes (another one that wants to is refused, as by lock_timeout). Writes go straight into
+the tables with an undo log, so a roll-back or a crash leaves exactly what was committed. Every operation suspends
+once: whoever drives the coroutine may kill, pause or interleave it there.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from inserter.batch import DeadLetter, Row, WireKline
+from inserter.store import Advance, Checkpoint, Suspect, SymbolState
+from market.depth import MiniTicker
+from market.feed import FeedOutage, GapCause
+from market.interval import DAY_MS, SECOND_MS, Interval
+from market.kline import Candle, Kline, Source
+from market.ledger import OPEN, Gap, LedgerChange, Outage
+from market.stream import Stream
+from runtime.clock import Clock
+from runtime.database import LockNotAvailable, OperationalError
+from runtime.errors import Fenced
+from runtime.kafka_client import TopicPartition
+
+CHAIN_LOOK_BACK_MS = 600_000
+_NOTHING = object()
+
+
+@types.coroutine
+def pause() -> Generator[None]:
+    """A place where the coroutine is suspended once."""
+    yield
+
+
+class StoredRow(NamedTuple):
+    """A row of kline_1s."""
+
+    kline: Kline
+    source: Source
+
+
+class Change(NamedTuple):
+    """One key of one table that a transaction changed; None = was or is not there."""
+
+    table: str
+    key: Any
+    old: Any
+    new: Any
+
+
+@dataclass
+class StoredOutage:
+    """A row of feed_outage."""
+
+    to_ms: int | None
+    cause: GapCause
+
+
+@dataclass
+class Database:
+    """What is committed, and the one transaction that is open."""
+
+    clock: Clock
+    rows: dict[str, dict[int, StoredRow]] = field(default_factory=dict)
+    watermarks: dict[str, int] = field(default_factory=dict)
+    checkpoints: dict[TopicPartition, Checkpoint] = field(default_factory=dict)
+    gaps: dict[int, Gap] = field(default_factory=dict)
+    outages: dict[tuple[str, str, int], StoredOutage] = field(default_factory=dict)
+    tickers: dict[str, MiniTicker] = field(default_factory=dict)
+    minutes: dict[tuple[str, int], Kline] = field(default_factory=dict)
+    suspects: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    dirty: dict[tuple[str, int], int] = field(default_factory=dict)
+    dirty_hours: dict[tuple[str, int], int] = field(default_factory=dict)
+    candles: dict[tuple[str, Interval, int], Candle] = field(default_factory=dict)
+    letters: dict[tuple[str, int, int], DeadLetter] = field(default_factory=dict)
+    unplaced_letters: int = 0
+    #: told of every commit; an exception of it is a violation
+    on_commit: Callable[[list[Change]], None] = lambda _: None
+    holder: object | None = None
+    _undo: list[tuple[MutableMapping[Any, Any], str, Any, Any]] = field(default_factory=list)
+    _next_gap_id: int = 1
+
+    def put(self, name: str, table: MutableMapping[Any, Any], key: Any, value: Any) -> None:
+        """Set (None: delete) a key within the open transaction. `name` is what Change calls it."""
+        self._undo.append((table, name, key, table.get(key, _NOTHING)))
+        if value is None:
+            table.pop(key, None)
+        else:
+            table[key] = value
+
+    def begin(self, holder: object) -> None:
+        """Raises LockNotAvailable while another transaction is open."""
+        if self.holder is not None:
+            raise LockNotAvailable("another transaction holds the tables")
+        self.holder = holder
+
+    def mark(self) -> int:
+        """Where a later `roll_back` may go back to."""
+        return len(self._undo)
+
+    def roll_back(self, mark: int = 0) -> None:
+        """Undo everything since the mark."""
+        while len(self._undo) > mark:
+            table, _, key, old = self._undo.pop()
+            if old is _NOTHING:
+                table.pop(key, None)
+            else:
+                table[key] = old
+
+    def commit(self) -> None:
+        """Make it last, tell `on_commit`."""
+        undo, self._undo = self._undo, []
+        self.holder = None
+        first: dict[tuple[int, Any], tuple[str, Any, Any, Any]] = {}
+        for table, name, key, old in undo:
+            first.setdefault((id(table), key), (name, table, key, None if old is _NOTHING else old))
+        changes = [Change(name, key, old, table.get(key)) for name, table, key, old in first.values()]
+        self.on_commit(changes)
+
+    def abandon(self, holder: object) -> None:
+        """The connection is gone: its transaction, if it is the open one, is rolled back."""
+        if self.holder is holder:
+            self.roll_back()
+            self.holder = None
+
+    def new_gap_id(self) -> int:
+        """Ids are never given twice, not even after a roll-back."""
+        self._next_gap_id += 1
+        return self._next_gap_id - 1
+
+    def put_row(self, row: StoredRow) -> bool:
+        """Insert, or replace where this event is newer. Returns whether the table changed."""
+        kline = row.kline
+        of_symbol = self.rows.get(kline.symbol)
+        if of_symbol is None:
+            of_symbol = self.rows[kline.symbol] = {}
+        held = of_symbol.get(kline.open_time_ms)
+        if held is not None and kline.event_time_ms <= held.kline.event_time_ms:
+            return False
+        self._undo.append((of_symbol, "row", kline.open_time_ms, _NOTHING if held is None else held))
+        of_symbol[kline.open_time_ms] = row
+        return True
+
+    def write_ledger(self, change: LedgerChange) -> None:
+        """Delete, update and insert gaps."""
+        for gap_id in change.deleted_ids:
+            self.put("gap", self.gaps, gap_id, None)
+        for gap in change.written:
+            gap_id = gap.gap_id if gap.gap_id is not None else self.new_gap_id()
+            detected_ms = gap.detected_at_ms if gap.detected_at_ms is not None else self.clock.now_ms()
+            self.put("gap", self.gaps, gap_id, replace(gap, gap_id=gap_id, detected_at_ms=detected_ms))
+
+    def gaps_touching(self, symbol: str, from_ms: int, to_ms: int) -> list[Gap]:
+        """Gaps that overlap or adjoin the range, by time."""
+        found = [g for g in self.gaps.values() if g.symbol == symbol and g.from_ms <= to_ms and g.to_ms >= from_ms]
+        return sorted(found, key=lambda gap: gap.from_ms)
+
+    def mark_dirty(self, minutes: Iterable[tuple[str, int]]) -> None:
+        """These minutes have to be rolled up again."""
+        for pair in minutes:
+            self.put("dirty", self.dirty, pair, self.dirty.get(pair, 0) + 1)
+
+
+def kline_of(wire: WireKline) -> Kline:
+    """The row with its decimals as numbers."""
+    return Kline(
+        symbol=wire.symbol,
+        interval=Interval.S1,
+        open_time_ms=wire.open_time_ms,
+        close_time_ms=wire.close_time_ms,
+        open=Decimal(wire.open),
+        high=Decimal(wire.high),
+        low=Decimal(wire.low),
+        close=Decimal(wire.close),
+        base_volume=Decimal(wire.base_volume),
+        quote_volume=Decimal(wire.quote_volume),
+        trade_count=wire.trade_count,
+        taker_buy_base_volume=Decimal(wire.taker_buy_base_volume),
+        taker_buy_quote_volume=Decimal(wire.taker_buy_quote_volume),
+        first_trade_id=wire.first_trade_id,
+        last_trade_id=wire.last_trade_id,
+        is_closed=True,
+        event_time_ms=wire.event_time_ms,
+        received_at_ms=wire.received_at_ms,
+    )
+
+
+class StoreFaults:
+    """What goes wrong in operations; the world sets it."""
+
+    def before(self, operation: str) -> None:
+        """Raise OperationalError to make the operation fail."""
+
+    def commit(self) -> bool | None:
+        """None: it works; False: it fails; True: it works and the answer is lost."""
+        return None
+
+
+class MemoryStore:
+    """One connection to the database."""
+
+    def __init__(self, database: Database, faults: StoreFaults | None = None) -> None:
+        self._db = database
+        self._faults = faults or StoreFaults()
+        self._is_gone = False
+
+    async def _operate(self, name: str) -> None:
+        await pause()
+        if self._is_gone:
+            raise OperationalError("the simulated connection is closed")
+        self._faults.before(name)
+
+    def close(self) -> None:
+        """The connection ends; an open transaction of it is rolled back."""
+        self._is_gone = True
+        self._db.abandon(self)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """All or nothing."""
+        await self._operate("begin")
+        self._db.begin(self)
+        try:
+            yield
+            await self._operate("commit")
+            outcome = self._faults.commit()
+            if outcome is False:
+                raise OperationalError("the simulated commit failed")
+        except BaseException:
+            self._db.abandon(self)
+            raise
+        self._db.commit()
+        if outcome:
+            raise OperationalError("the simulated connection broke before the answer to the commit")
+
+    @asynccontextmanager
+    async def trial(self) -> AsyncIterator[None]:
+        """Always rolled back."""
+        is_nested = self._db.holder is self
+        if not is_nested:
+            self._db.begin(self)
+        mark = self._db.mark()
+        try:
+            yield
+        finally:
+            self._db.roll_back(mark)
+            if not is_nested:
+                self._db.abandon(self)
+
+    async def load_symbols(self) -> dict[str, SymbolState]:
+        """Every symbol that has a watermark."""
+        await self._operate("load_symbols")
+        return {symbol: self._state(symbol, watermark) for symbol, watermark in self._db.watermarks.items()}
+
+    def _state(self, symbol: str, watermark_ms: int) -> SymbolState:
+        rows = self._db.rows.get(symbol, {})
+        traded = ahead_ms = None
+        for open_ms in range(watermark_ms - SECOND_MS, watermark_ms - CHAIN_LOOK_BACK_MS - 1, -SECOND_MS):
+            row = rows.get(open_ms)
+            if row is None:
+                continue
+            if ahead_ms is None and row.source is Source.STREAM:
+                ahead_ms = row.kline.event_time_ms - row.kline.received_at_ms
+            if row.kline.trade_count > 0:
+                traded = row.kline
+                break
+        if traded is None:
+            return SymbolState(watermark_ms, ahead_ms=ahead_ms)
+        last_id = traded.last_trade_id if traded.last_trade_id >= 0 else None
+        return SymbolState(watermark_ms, last_id, traded.open_time_ms, ahead_ms)
+
+    async def load_open_outages(self) -> list[Outage]:
+        """Outages of the 1 s klines that are not over."""
+        await self._operate("load_open_outages")
+        return [
+            Outage(symbol, from_ms, None, outage.cause)
+            for (symbol, stream, from_ms), outage in sorted(self._db.outages.items())
+            if stream == Stream.KLINE_1S and outage.to_ms is None
+        ]
+
+    async def load_unfollowed(self) -> set[str]:
+        """None in a simulation."""
+        await self._operate("load_unfollowed")
+        return set()
+
+    async def load_checkpoints(self, topics: Collection[str]) -> dict[TopicPartition, Checkpoint]:
+        """Stored checkpoints of the topics."""
+        await self._operate("load_checkpoints")
+        return {partition: point for partition, point in self._db.checkpoints.items() if partition.topic in topics}
+
+    async def claim_checkpoints(self, claims: Mapping[TopicPartition, Checkpoint]) -> None:
+        """Make the missing ones; of the others only the epoch changes."""
+        await self._operate("claim_checkpoints")
+        for partition, claim in claims.items():
+            held = self._db.checkpoints.get(partition)
+            new = claim if held is None else replace(held, epoch=claim.epoch)
+            self._db.put("checkpoint", self._db.checkpoints, partition, new)
+
+    async def advance_checkpoints(self, advances: Sequence[Advance]) -> None:
+        """All of them, or Fenced."""
+        await self._operate("advance_checkpoints")
+        for advance in advances:
+            held = self._db.checkpoints.get(advance.partition)
+            if held is None or (held.epoch, held.next_offset) != (advance.epoch, advance.stored_offset):
+                raise Fenced("another inserter has taken the checkpoint")
+            new = Checkpoint(advance.topic_id, advance.next_offset, advance.epoch)
+            self._db.put("checkpoint", self._db.checkpoints, advance.partition, new)
+
+    async def ensure_days(self, days: Collection[int]) -> None:
+        """There is always room."""
+        await self._operate("ensure_days")
+        assert all(0 <= day * DAY_MS for day in days)
+
+    async def insert_rows(self, rows: Sequence[Row], *, are_new: bool, copy_text: str | None = None) -> int:
+        """The newer event wins."""
+        written = 0
+        for part in range(0, len(rows), 20):
+            await self._operate("insert_rows")
+            for row in rows[part : part + 20]:
+                written += self._db.put_row(StoredRow(kline_of(row.kline), Source.STREAM))
+        return written
+
+    async def upsert_minutes(self, minutes: Sequence[Kline]) -> None:
+        """The newest event wins."""
+        await self._operate("upsert_minutes")
+        for kline in minutes:
+            key = (kline.symbol, kline.open_time_ms)
+            held = self._db.minutes.get(key)
+            if held is None or kline.event_time_ms > held.event_time_ms:
+                self._db.put("minute", self._db.minutes, key, kline)
+
+    async def write_outages(self, outages: Sequence[FeedOutage]) -> None:
+        """The later replaces the earlier; what was open before ends where this one begins."""
+        await self._operate("write_outages")
+        table = self._db.outages
+        for outage in outages:
+            key = (outage.symbol, outage.stream, outage.from_time_ms)
+            held = table.get(key)
+            to_ms = outage.to_time_ms if outage.to_time_ms is not None or held is None else held.to_ms
+            self._db.put("outage", table, key, StoredOutage(to_ms, outage.cause))
+        for outage in outages:
+            for other, stored in list(table.items()):
+                if other[:2] == (outage.symbol, outage.stream) and stored.to_ms is None:
+                    if other[2] < outage.from_time_ms:
+                        self._db.put("outage", table, other, StoredOutage(outage.from_time_ms, stored.cause))
+
+    async def write_tickers(self, tickers: Sequence[MiniTicker]) -> None:
+        """The newest event wins."""
+        await self._operate("write_tickers")
+        for ticker in tickers:
+            held = self._db.tickers.get(ticker.symbol)
+            if held is None or ticker.event_time_ms >= held.event_time_ms:
+                self._db.put("ticker", self._db.tickers, ticker.symbol, ticker)
+
+    async def write_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """One a place in the log."""
+        await self._operate("write_dead_letters")
+        for letter in letters:
+            if letter.offset is None:
+                self._db.unplaced_letters += 1
+                continue
+            key = (letter.topic, letter.partition, letter.offset)
+            if key not in self._db.letters:
+                self._db.put("letter", self._db.letters, key, letter)
+
+    async def lock_ledger(self, symbols: Iterable[str]) -> None:
+        """One transaction at a time has it all."""
+        await self._operate("lock_ledger")
+
+    async def gaps_touching(self, symbol: str, from_ms: int, to_ms: int) -> list[Gap]:
+        """Gaps that overlap or adjoin the range, by time."""
+        await self._operate("gaps_touching")
+        return self._db.gaps_touching(symbol, from_ms, to_ms)
+
+    async def gaps_of_unknown_cause(self, symbols: Collection[str]) -> list[Gap]:
+        """Open gaps with cause unknown."""
+        await self._operate("gaps_of_unknown_cause")
+        return [
+            gap
+            for gap in self._db.gaps.values()
+            if gap.symbol in symbols and gap.state == OPEN and gap.cause is GapCause.UNKNOWN
+        ]
+
+    async def outages_of(self, symbols: Collection[str], ending_after_ms: int) -> list[Outage]:
+        """Outages of the 1 s klines that are not over or ended after the time, newest first."""
+        await self._operate("outages_of")
+        found = [
+            Outage(symbol, from_ms, outage.to_ms, outage.cause)
+            for (symbol, stream, from_ms), outage in self._db.outages.items()
+            if stream == Stream.KLINE_1S
+            and symbol in symbols
+            and (outage.to_ms is None or outage.to_ms > ending_after_ms)
+        ]
+        return sorted(found, key=lambda outage: -outage.from_ms)
+
+    async def write_ledger(self, change: LedgerChange) -> None:
+        """Delete, update and insert gaps."""
+        await self._operate("write_ledger")
+        self._db.write_ledger(change)
+
+    async def add_suspects(self, suspects: Sequence[Suspect]) -> None:
+        """Those already known change nothing."""
+        await self._operate("add_suspects")
+        for suspect in suspects:
+            key = (suspect.symbol, suspect.from_ms, suspect.to_ms)
+            if key not in self._db.suspects:
+                self._db.put("suspect", self._db.suspects, key, OPEN)
+
+    async def mark_dirty(
+        self, minutes: Collection[tuple[str, int]] = (), hours: Collection[tuple[str, int]] = ()
+    ) -> None:
+        """Minutes to roll up again, hours to count again."""
+        await self._operate("mark_dirty")
+        self._db.mark_dirty(minutes)
+        for pair in hours:
+            self._db.put("dirty_hour", self._db.dirty_hours, pair, self._db.dirty_hours.get(pair, 0) + 1)
+
+    async def advance_watermarks(self, watermarks: Mapping[str, int]) -> None:
+        """Never backwards."""
+        await self._operate("advance_watermarks")
+        for symbol, watermark_ms in watermarks.items():
+            if watermark_ms > self._db.watermarks.get(symbol, -1):
+                self._db.put("watermark", self._db.watermarks, symbol, watermark_ms)
