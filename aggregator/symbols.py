@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from market.symbol import SymbolInfo
 from runtime.database import Connection, TupleRow
-from runtime.exchange_rest import ExchangeRest, resolve_symbols
+from runtime.exchange_rest import ExchangeRest
 from runtime.logs import get_logger
+from runtime.symbol_choice import SymbolChoice
 
 UPSERT_SYMBOL = """
 insert into market_symbol (symbol, base_asset, quote_asset, status, tick_size, step_size, rank, is_followed)
@@ -27,12 +28,12 @@ update market_symbol set is_followed = false, updated_at = now() where is_follow
 log = get_logger(__name__)
 
 
-def refresh_symbols(connection: Connection[TupleRow], rest: ExchangeRest, wanted: str) -> list[str]:
-    """Ask the exchange and bring the table up to date; returns the followed symbols in the order of SYMBOLS.
+def refresh_symbols(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice) -> None:
+    """Ask the exchange and bring the table up to date: what is followed, in the order of SYMBOLS.
 
     A symbol that the exchange does not know is logged and left out. Raises RestUnavailable, RestRefused.
     """
-    symbols = resolve_symbols(wanted, rest)
+    symbols = choice.resolve(rest)
     infos = {info.symbol: info for info in rest.symbol_infos()}
     unknown = [symbol for symbol in symbols if symbol not in infos]
     if unknown:
@@ -41,7 +42,6 @@ def refresh_symbols(connection: Connection[TupleRow], rest: ExchangeRest, wanted
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(UPSERT_SYMBOL, [_values(infos[symbol], rank) for rank, symbol in enumerate(followed)])
         cursor.execute(LEAVE_OTHERS, [followed])
-    return followed
 
 
 def _values(info: SymbolInfo, rank: int) -> list[object]:

@@ -33,6 +33,7 @@ from runtime.lifecycle import Stop, run_service
 from runtime.logs import get_logger
 from runtime.retry import Backoff
 from runtime.settings import load
+from runtime.symbol_choice import SymbolChoice
 
 SNAPSHOT_LIMIT = 1000
 SNAPSHOT_ATTEMPTS = 3
@@ -60,7 +61,8 @@ async def record(settings: RecordSettings, arguments: argparse.Namespace, stop: 
     clock, rng, health = SystemClock(), new_random(), Health("record")
     rest = ExchangeRest(settings.rest_urls(), clock)
     ending = asyncio.create_task(_end_after(arguments.seconds, stop))
-    symbols = await wanted_symbols(settings.symbols, rest, health, Backoff(rng), stop)
+    choice = SymbolChoice(settings.symbols, settings.source, settings.exchange_rest_url, settings.data_dir)
+    symbols = await wanted_symbols(choice, rest, health, Backoff(rng), stop)
     streams = settings.stream_list()
     header = TapeHeader(
         started_at_ms=clock.now_ms(),

@@ -20,6 +20,7 @@ from runtime.kafka_client import load_topics
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
 from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
+from runtime.symbol_choice import SymbolChoice
 
 FLUSH_TIMEOUT_S = 1.5
 REST_MAX_DELAY_S = 30.0
@@ -32,7 +33,8 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
     rng = new_random()
     rest = ExchangeRest(settings.rest_urls(), clock)
     rest_backoff = Backoff(rng, max_delay_s=REST_MAX_DELAY_S, quick_tries=STARTING_TRIES)
-    symbols = await wanted_symbols(settings.symbols, rest, health, rest_backoff, stop)
+    choice = SymbolChoice(settings.symbols, settings.source, settings.exchange_rest_url, settings.data_dir)
+    symbols = await wanted_symbols(choice, rest, health, rest_backoff, stop)
     if not symbols:
         return
     plan = plan_connections(symbols, settings.stream_list(), settings.streams_per_connection)

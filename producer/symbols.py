@@ -6,23 +6,26 @@ import asyncio
 import sys
 
 from market.errors import BadFrame, UnknownSymbol
-from runtime.exchange_rest import ExchangeRest, RestRefused, RestUnavailable, resolve_symbols
+from runtime.exchange_rest import ExchangeRest, RestRefused, RestUnavailable
 from runtime.health import Health
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
 from runtime.retry import Backoff
+from runtime.symbol_choice import SymbolChoice
 
 log = get_logger(__name__)
 
 
-async def wanted_symbols(setting: str, rest: ExchangeRest, health: Health, backoff: Backoff, stop: Stop) -> list[str]:
+async def wanted_symbols(
+    choice: SymbolChoice, rest: ExchangeRest, health: Health, backoff: Backoff, stop: Stop
+) -> list[str]:
     """The symbols, waiting for the exchange as long as it takes when it must be asked; empty when asked to stop.
 
     A value that can never work ends the process: message, exit code 2.
     """
     while not stop.is_set:
         try:
-            symbols = await asyncio.to_thread(resolve_symbols, setting, rest)
+            symbols = await asyncio.to_thread(choice.resolve, rest)
         except (RestUnavailable, RestRefused, BadFrame) as error:
             await _wait(error, health, backoff, stop)
             continue

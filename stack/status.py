@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from runtime.symbol_choice import SymbolChoice
 from stack.layout import Layout
 from stack.rooms import engine_probes
 
@@ -184,4 +185,11 @@ def stack_status(layout: Layout) -> dict[str, Any]:
             for room in rooms
         ]
     ready = bool(rooms) and all(room.ready for room in rooms) and bool(found.pop("topics_applied", True))
-    return {"ready": ready, **found, "rooms": rooms}
+    return {"ready": ready, **found, "symbols": symbols(layout, found), "rooms": rooms}
+
+
+def symbols(layout: Layout, found: Mapping[str, Any]) -> list[str]:
+    """The symbols of a description; for `top:N` what it means, as soon as a room has asked."""
+    wanted: list[str] = found["symbols"]
+    choice = SymbolChoice(",".join(wanted), found["source"], found["urls"]["exchange_rest"], layout.data_dir)
+    return choice.stored() or wanted

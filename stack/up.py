@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TextIO
 
 from runtime.clock import SystemClock, sleep_s
+from runtime.symbol_choice import forget_choices
 from stack import check, credentials, leftovers, ports, status
 from stack.cron import Cron
 from stack.layout import ROOT, Layout
@@ -28,6 +29,7 @@ TICK_STARTING_S = 0.2
 TICK_READY_S = 1.0
 REVIVE_EVERY_S = 2.0
 EXPLAIN_AFTER_S = 15.0
+MAX_SYMBOLS_SHOWN = 20
 TAKE_ATTEMPTS = 20
 TAKE_RETRY_S = 0.05
 
@@ -36,7 +38,7 @@ class AlreadyRunningError(Exception):
     """Another `candlewire up` holds this DATA_DIR."""
 
 
-def up(environment: Mapping[str, str], *, engines_only: bool = False) -> int:
+def up(environment: Mapping[str, str], *, engines_only: bool = False, new_symbols: bool = False) -> int:
     """Run the stack until a signal. Returns the exit code: 0 stopped, 1 it could not run, 2 settings."""
     layout = Layout(_data_dir(environment))
     if status.running_pid(layout) is not None:
@@ -49,6 +51,8 @@ def up(environment: Mapping[str, str], *, engines_only: bool = False) -> int:
     with open(layout.lock, "a+", encoding="utf-8") as lock:
         _take(lock, layout)
         leftovers.clear(layout)
+        if new_symbols:
+            forget_choices(layout.data_dir)
         return _Run(layout, checked, engines_only=engines_only).run()
 
 
@@ -225,6 +229,11 @@ class _Run:
             self._say(f"  web       http://127.0.0.1:{settings.port}/")
             self._say(f"  stream    ws://127.0.0.1:{settings.stream_port}/live")
             self._say(f"  exchange  {plan.source.ws_url}  {plan.source.rest_url}")
+            names = status.symbols(self._layout, plan.description([], self._layout))
+            if names != settings.symbols.split(","):
+                self._say(
+                    f"  symbols   {','.join(names[:MAX_SYMBOLS_SHOWN])}" + ",..." * (len(names) > MAX_SYMBOLS_SHOWN)
+                )
         where = plan.addresses.database_url.rpartition("@")[2]
         self._say(f"  database  {where} (passwords: `candlewire status --json`)")
         self._say(f"  kafka     {plan.addresses.kafka_bootstrap_servers}")
@@ -253,10 +262,10 @@ class _Run:
         print(line, flush=True)
 
 
-def run(environment: Mapping[str, str], *, engines_only: bool = False) -> int:
+def run(environment: Mapping[str, str], *, engines_only: bool = False, new_symbols: bool = False) -> int:
     """up(), with every way to fail told in words."""
     try:
-        return up(environment, engines_only=engines_only)
+        return up(environment, engines_only=engines_only, new_symbols=new_symbols)
     except check.SettingsError as error:
         sys.stderr.write("Nothing was started:\n" + "".join(f"  {problem}\n" for problem in error.problems))
         return 2

@@ -41,22 +41,3 @@ def test_a_failed_step_is_seen_in_health_and_mends_itself(error: Exception) -> N
     clock.advance(int(max(ENGINE_MAX_DELAY_S, getattr(error, "retry_after_s", 0.0)) * 1000) + 1)
     work._step("kafka", lambda: None)
     assert health.report(readiness=False)[0] == 200
-
-
-@pytest.mark.parametrize(("wanted", "then"), [("top:2", "BUSDT,AUSDT"), ("BUSDT,NEWUSDT", "BUSDT,NEWUSDT")])
-def test_the_most_traded_are_asked_once_and_a_list_stands(
-    monkeypatch: pytest.MonkeyPatch, wanted: str, then: str
-) -> None:
-    asked: list[str] = []
-
-    def refresh(_connection: object, _rest: object, symbols: str) -> list[str]:
-        asked.append(symbols)
-        return ["BUSDT", "AUSDT"]
-
-    monkeypatch.setattr("aggregator.work.refresh_symbols", refresh)
-    monkeypatch.setattr(Work, "_connection", lambda _: None)
-    monkeypatch.setenv("SYMBOLS", wanted)
-    work = Work(AggregatorSettings(), Health("aggregator"), ManualClock())
-    work.refresh_symbols()
-    work.refresh_symbols()
-    assert asked == [wanted, then]
