@@ -16,7 +16,7 @@ import msgspec
 from market.depth import MiniTicker
 from market.errors import BadFrame, BadRecord
 from market.feed import BadFrameRecord, FeedOutage
-from market.interval import DAY_MS, SECOND_MS
+from market.interval import DAY_MS, SECOND_MS, Interval
 from market.kline import Kline, require_sane_kline
 from market.record_codec import RecordDecoder
 from market.topics import Topics
@@ -32,6 +32,8 @@ MAX_TIME_MS = 253_402_300_799_999
 _NUMBER_CHARS = b"0123456789.E+-\t\n"
 _TABS_IN_NUMBERS = 7
 _LAST_MS = SECOND_MS - 1
+#: How our records say of a kline that it still forms.
+_FORMING = b'"is_closed":false'
 
 
 #: Checked by the decoder, in C. The limits keep what passes inside the database's types.
@@ -100,6 +102,10 @@ class Batch:
     rows: dict[str, dict[int, Row]] = field(default_factory=dict)
     outages: list[tuple[FeedOutage, ConsumerRecord]] = field(default_factory=list)
     tickers: dict[str, tuple[MiniTicker, ConsumerRecord]] = field(default_factory=dict)
+    #: (symbol, open_time_ms) -> the exchange's own closed minute; the newest event time wins within the batch
+    minutes: dict[tuple[str, int], tuple[Kline, ConsumerRecord]] = field(default_factory=dict)
+    #: symbol -> nothing of it is in the log up to here, and it is known to be out: what is not stored is missing
+    unheard_until_ms: dict[str, int] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     progress: dict[TopicPartition, Progress] = field(default_factory=dict)
     #: partitions in which offsets were skipped
@@ -141,6 +147,8 @@ class BatchBuilder:
             batch.jumped.add(partition)
         if partition.topic == self._topics.kline_1s.name:
             self._add_klines(records)
+        elif partition.topic == self._topics.kline_1m.name:
+            self._add_minutes(records)
         else:
             self._add_others(partition.topic, records)
         progress.next_offset = last.offset + 1
@@ -193,11 +201,28 @@ class BatchBuilder:
     def _add_strictly(self, record: ConsumerRecord, newest_possible_ms: int) -> None:
         """One kline by the strict decoder: a row, or a dead letter that says why not."""
         try:
-            kline = strict_kline(record.value, newest_possible_ms)
+            kline = as_wire(strict_kline(record.value, newest_possible_ms, Interval.S1))
         except (BadRecord, BadFrame) as error:
             self._add_dead_letter(record, str(error))
         else:
             keep_newest(self.batch.rows, [Row(kline, numbers_of(kline), record)])
+
+    def _add_minutes(self, records: Sequence[ConsumerRecord]) -> None:
+        """Closed minutes of the exchange. Most records are of the minute that still forms: passed over unread."""
+        minutes = self.batch.minutes
+        for record in records:
+            value = record.value or b""
+            if _FORMING in value:
+                continue
+            self.batch.byte_count += len(value)
+            try:
+                kline = strict_kline(value, record.timestamp + MAX_AHEAD_MS, Interval.M1)
+            except (BadRecord, BadFrame) as error:
+                self._add_dead_letter(record, str(error))
+                continue
+            held = minutes.get((kline.symbol, kline.open_time_ms))
+            if held is None or held[0].event_time_ms < kline.event_time_ms:
+                minutes[kline.symbol, kline.open_time_ms] = (kline, record)
 
     def _add_others(self, topic: str, records: Iterable[ConsumerRecord]) -> None:
         batch, topics = self.batch, self._topics
@@ -269,12 +294,12 @@ def are_numbers(numbers: Sequence[str]) -> bool:
     )
 
 
-def strict_kline(value: bytes | None, newest_possible_ms: int) -> WireKline:
+def strict_kline(value: bytes | None, newest_possible_ms: int, interval: Interval) -> Kline:
     """The record by the exchange's rules. Raises BadRecord or BadFrame, which name what is wrong."""
     kline = _strict_decoder.decode(value)
     require_sane_kline(kline)
-    if kline.interval.value != "1s" or not kline.is_closed:
-        raise BadRecord(f"not a closed 1s kline: interval {kline.interval}, is_closed {kline.is_closed}")
+    if kline.interval is not interval or not kline.is_closed:
+        raise BadRecord(f"not a closed {interval} kline: interval {kline.interval}, is_closed {kline.is_closed}")
     if not 0 <= max(kline.open_time_ms, kline.event_time_ms) < newest_possible_ms or kline.open_time_ms < 0:
         raise BadRecord(f"open time {kline.open_time_ms} is not within the broker's time + {MAX_AHEAD_MS} ms")
     if not kline.symbol or len(kline.symbol) > MAX_SYMBOL_CHARS or not kline.symbol.replace("_", "").isalnum():
@@ -283,6 +308,11 @@ def strict_kline(value: bytes | None, newest_possible_ms: int) -> WireKline:
         raise BadRecord("a trade number does not fit 64 bits")
     if min(kline.last_trade_id, kline.first_trade_id) < -1 or not 0 <= kline.received_at_ms <= MAX_TIME_MS:
         raise BadRecord("a trade id or the receive time is out of range")
+    return kline
+
+
+def as_wire(kline: Kline) -> WireKline:
+    """The same with its decimals as text."""
     fields: dict[str, Any] = msgspec.structs.asdict(kline)
     fields |= {name: str(fields[name]) for name in _DECIMALS}
     return WireKline(**fields)

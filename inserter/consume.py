@@ -91,6 +91,7 @@ class Inserter:
             topic.name
             for topic in (
                 self._topics.kline_1s,
+                self._topics.kline_1m,
                 self._topics.feed_outage,
                 self._topics.mini_ticker,
                 self._topics.dead_frame,
@@ -148,7 +149,7 @@ class Inserter:
         )
         for partition, position in self._positions.by_partition.items():
             consumer.seek(partition, position.read_offset)
-        writer = Writer(store, self._positions)
+        writer = Writer(store, self._positions, self._topics)
         await writer.load()
         watch = Watch(settings, self._topics, self._health, self._clock, states)
         watching = asyncio.create_task(watch.run(consumer, self._positions))
@@ -172,7 +173,8 @@ class Inserter:
                 if watch.topic_changed:
                     raise PositionsLost("a topic was made again or has grown")
                 collecting = asyncio.create_task(self._collect(consumer, offsets))
-                if not batch.record_count:
+                await writer.list_unheard(batch, watch.log_ends)
+                if not batch.record_count and not batch.unheard_until_ms:
                     continue
                 if self._bad_share.is_too_large(batch):
                     await self._halt()

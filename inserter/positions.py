@@ -15,6 +15,7 @@ from inserter.batch import Batch
 from inserter.store import Advance, Checkpoint, Store
 from market.feed import GapCause
 from runtime.errors import Fenced
+from runtime.kafka_batches import partition_of
 from runtime.kafka_client import TopicPartition
 from runtime.logs import get_logger
 
@@ -51,13 +52,14 @@ class Loss:
 def resolve(stored: Checkpoint | None, on_broker: LogRange) -> tuple[Position, GapCause | None]:
     """Where to go on, and why records in between are lost if they are.
 
-    No checkpoint: the earliest. Topic made again (its id differs): the earliest of the new one. Log start past
-    the checkpoint: the earliest. Log end before the checkpoint (the broker lost its tail): the earliest too,
-    since offsets will be given out a second time and reading twice is harmless.
+    No checkpoint (the first start, or its row was lost): the earliest; whether what had expired before was read, the
+    watermarks tell. Topic made again (its id differs): the earliest of the new one. Log start past the checkpoint:
+    the earliest. Log end before the checkpoint (the broker lost its tail): the earliest too, since offsets will be
+    given out a second time and reading twice is harmless.
     """
     earliest = on_broker.beginning
     if stored is None:
-        return Position(on_broker.topic_id, earliest, earliest), None
+        return Position(on_broker.topic_id, earliest, earliest), GapCause.LOG_EXPIRED if earliest else None
     if stored.topic_id != on_broker.topic_id or stored.next_offset < on_broker.beginning:
         return Position(on_broker.topic_id, stored.next_offset, earliest), GapCause.LOG_EXPIRED
     if stored.next_offset > on_broker.end:
@@ -119,25 +121,46 @@ class Positions:
             return loss.cause
         return GapCause.OFFSET_JUMP if partition in newly else None
 
+    def unseen(self, topic: str, symbols: Collection[str]) -> set[str]:
+        """Those of the symbols whose partition of the topic lost records and that have not come since."""
+        lost = {p.partition: loss for p, loss in self._losses.items() if p.topic == topic}
+        if not lost:
+            return set()
+        count = sum(partition.topic == topic for partition in self.by_partition)
+        seen: set[str] = set().union(*(loss.seen_symbols for loss in lost.values()))
+        return {symbol for symbol in symbols if symbol not in seen and partition_of(symbol.encode(), count) in lost}
+
+    def loss_of(self, topic: str, symbol: str) -> GapCause | None:
+        """The cause of the loss for which `symbol` is unseen; None when it is not."""
+        if not self.unseen(topic, (symbol,)):
+            return None
+        count = sum(partition.topic == topic for partition in self.by_partition)
+        return self._losses[TopicPartition(topic, partition_of(symbol.encode(), count))].cause
+
     def advances(self, batch: Batch) -> list[Advance]:
-        """The compare-and-set of every partition that the batch has records of."""
-        found = []
-        for partition, progress in batch.progress.items():
-            position = self.by_partition[partition]
-            found.append(
-                Advance(partition, position.topic_id, self.epoch, position.stored_offset, progress.next_offset)
-            )
-        return found
+        """The compare-and-set of every partition that the batch has records of.
+
+        A batch that lists unheard seconds says all that is known of lost records, so every position is stored; and
+        it is fenced though it may have no record.
+        """
+        targets = {partition: progress.next_offset for partition, progress in batch.progress.items()}
+        if batch.unheard_until_ms:
+            targets = {p: position.read_offset for p, position in self.by_partition.items()} | targets
+        positions = self.by_partition
+        return [
+            Advance(p, positions[p].topic_id, self.epoch, positions[p].stored_offset, next_offset)
+            for p, next_offset in targets.items()
+        ]
 
     def committed(self, batch: Batch) -> None:
         """The batch is in the database: positions and losses move on with it."""
         for partition in batch.jumped:
             meter.OFFSET_JUMPS.inc()
             self._losses.setdefault(partition, Loss(GapCause.OFFSET_JUMP))
-        for partition, progress in batch.progress.items():
-            position = self.by_partition[partition]
-            position.stored_offset = position.read_offset = progress.next_offset
-            meter.CHECKPOINT.labels(partition.topic, str(partition.partition)).set(progress.next_offset)
+        for advance in self.advances(batch):
+            position, partition = self.by_partition[advance.partition], advance.partition
+            position.stored_offset = position.read_offset = advance.next_offset
+            meter.CHECKPOINT.labels(partition.topic, str(partition.partition)).set(advance.next_offset)
         if self._losses:
             for symbol, rows in batch.rows.items():
                 record = next(iter(rows.values())).record

@@ -108,9 +108,14 @@ left join lateral (
     where k.symbol = w.symbol and k.open_time < w.event_time and k.open_time >= w.event_time - interval '10 minutes'
       and k.trade_count > 0
     order by k.open_time desc limit 1
-) traded on true
+) traded on not exists (
+    -- Across a hole no chain can be followed.
+    select from kline_gap g
+    where g.symbol = w.symbol and g.interval = '1s' and g.state <> 'repaired'
+      and g.to_time > traded.open_time and g.from_time < w.event_time
+)
 left join lateral (
-    select {ms("k.event_time")} - {ms("k.received_at")} as ahead_ms from kline_1s k
+    select {ms("k.open_time")} + 1000 - {ms("k.received_at")} as ahead_ms from kline_1s k
     where k.symbol = w.symbol and k.open_time < w.event_time and k.open_time >= w.event_time - interval '1 day'
       and k.source = 'stream'
     order by k.open_time desc limit 1

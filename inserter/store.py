@@ -41,7 +41,7 @@ class SymbolState:
     #: the newest second with trades: its last trade id and its open time
     last_trade_id: int | None = None
     last_trade_open_ms: int | None = None
-    #: the exchange's clock minus the producer's, by the newest second of the stream
+    #: the exchange's clock minus the producer's: end of the newest second of the stream minus its receive time
     ahead_ms: int | None = None
 
 

@@ -10,6 +10,7 @@ from inserter import meter
 from inserter.batch import Batch
 from inserter.positions import Positions
 from inserter.settings import InserterSettings
+from inserter.unheard import LogEnds
 from market.topics import Topics
 from runtime.clock import Clock
 from runtime.health import Health
@@ -17,12 +18,12 @@ from runtime.kafka_client import KafkaConsumer, KafkaError, TopicPartition, Topi
 from runtime.logs import get_logger
 
 GROUP = "inserter"
-ASK_EVERY_S = 5.0
+ASK_EVERY_S = 2.0
 ASK_TIMEOUT_S = 5.0
 #: A batch takes well under a second; the database's own limits end what takes half a minute.
 SLOW_WRITE_S = 10.0
 #: Every this many rounds the ids of the topics are compared too.
-IDS_EVERY_ROUNDS = 6
+IDS_EVERY_ROUNDS = 15
 BAD_WINDOW_RECORDS = 1_000
 BAD_MIN_RECORDS = 200
 
@@ -62,6 +63,8 @@ class Watch:
         states: Mapping[str, TopicState],
     ) -> None:
         self.topic_changed = False
+        #: where the logs ended when they were last asked for
+        self.log_ends: LogEnds | None = None
         #: monotonic time at which the batch that is being written was handed to the database
         self.writing_since_s: float | None = None
         self._settings = settings
@@ -104,8 +107,10 @@ class Watch:
 
     async def _ask(self, consumer: KafkaConsumer, positions: Positions) -> None:
         partitions = list(positions.by_partition)
+        asked_at_ms = self._clock.now_ms()
         earliest = await asyncio.wait_for(consumer.beginning_offsets(partitions), ASK_TIMEOUT_S)
         latest = await asyncio.wait_for(consumer.end_offsets(partitions), ASK_TIMEOUT_S)
+        self.log_ends = LogEnds(asked_at_ms, latest)
         for partition, position in positions.by_partition.items():
             names = (partition.topic, str(partition.partition))
             lag = max(0, latest[partition] - position.stored_offset)

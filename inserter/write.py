@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from inserter import ledger, meter
-from inserter.account import Found, account_symbol, follow_trades
+from inserter.account import Found, account_symbol, account_unheard, follow_trades
 from inserter.batch import Batch, DeadLetter, dead_letter_of, rows_of
 from inserter.positions import Positions
 from inserter.store import Store
+from inserter.unheard import LogEnds, Unheard
 from market.feed import GapCause
 from market.interval import DAY_MS, MINUTE_MS
+from market.topics import Topics
 from runtime.crash import crash_point
 from runtime.errors import Unusable
 from runtime.kafka_client import TopicPartition
@@ -24,21 +26,43 @@ _T = TypeVar("_T")
 class Writer:
     """Writes batches into one store. After any error it is thrown away; a new one loads its state afresh."""
 
-    def __init__(self, store: Store, positions: Positions) -> None:
+    def __init__(self, store: Store, positions: Positions, topics: Topics) -> None:
         self._store = store
         self._positions = positions
+        self._seconds_topic = topics.kline_1s.name
+        self._unheard = Unheard(topics)
         self._watermarks: dict[str, int] = {}
         #: symbol -> newest second with trades: its last trade id and its open time
-        self._chains: dict[str, tuple[int, int]] = {}
+        self._chains: dict[str, tuple[int, int] | None] = {}
         self._marked_minutes: dict[str, int] = {}
 
     async def load(self) -> None:
-        """Watermarks and trade chains from the store."""
+        """Watermarks, trade chains and open outages from the store."""
         async with self._store.transaction():
-            for symbol, state in (await self._store.load_symbols()).items():
-                self._watermarks[symbol] = state.watermark_ms
-                if state.last_trade_id is not None and state.last_trade_open_ms is not None:
-                    self._chains[symbol] = (state.last_trade_id, state.last_trade_open_ms)
+            states = await self._store.load_symbols()
+            outages = await self._store.load_open_outages()
+        for symbol, state in states.items():
+            self._watermarks[symbol] = state.watermark_ms
+            if state.last_trade_id is not None and state.last_trade_open_ms is not None:
+                self._chains[symbol] = (state.last_trade_id, state.last_trade_open_ms)
+        self._unheard.load(
+            {outage.symbol: outage.from_ms for outage in outages},
+            {symbol: state.ahead_ms for symbol, state in states.items() if state.ahead_ms is not None},
+        )
+
+    async def list_unheard(self, batch: Batch, logs: LogEnds | None) -> None:
+        """Let `batch`, the next to be written, list what is missing of symbols that are out. `logs`: where the logs
+        ended when the broker was last asked; cheap when no symbol is out."""
+        until_ms = self._unheard.candidates(batch, self._positions, self._watermarks.keys(), logs)
+        if not until_ms:
+            return
+        async with self._store.transaction():
+            unfollowed = await self._store.load_unfollowed()
+        batch.unheard_until_ms = {
+            symbol: end_ms
+            for symbol, end_ms in until_ms.items()
+            if symbol not in unfollowed and end_ms > self._watermarks.get(symbol, end_ms)
+        }
 
     async def write(self, batch: Batch) -> None:
         """The batch, all or nothing. Data that the store refuses become dead letters.
@@ -65,8 +89,10 @@ class Writer:
             written = await store.insert_rows(rows_of(batch), are_new=are_new, copy_text=batch.copy_text)
             crash_point("after_rows")
             await self._write_facts(batch)
-            await ledger.apply(store, found, outages)
-            await store.mark_dirty([(symbol, minute) for symbol, minutes in found.dirty.items() for minute in minutes])
+            hours = await ledger.apply(store, found, outages)
+            await store.add_suspects(found.suspects)
+            minutes = [(symbol, minute) for symbol, of_symbol in found.dirty.items() for minute in of_symbol]
+            await store.mark_dirty(minutes, hours)
             await store.advance_watermarks(found.watermarks)
             await store.advance_checkpoints(self._positions.advances(batch))
             crash_point("before_commit")
@@ -74,7 +100,8 @@ class Writer:
         self._after_commit(batch, found, written)
 
     async def _write_facts(self, batch: Batch) -> None:
-        """Outages, tickers and dead letters."""
+        """Minutes, outages, tickers and dead letters."""
+        await self._store.upsert_minutes([batch.minutes[key][0] for key in sorted(batch.minutes)])
         await self._store.write_outages([outage for outage, _ in batch.outages])
         await self._store.write_tickers([batch.tickers[symbol][0] for symbol in sorted(batch.tickers)])
         await self._store.write_dead_letters(batch.dead_letters)
@@ -83,21 +110,24 @@ class Writer:
         """Gaps, late rows, dirty minutes and watermarks of the batch; checks the trade chain on the way."""
         found = Found()
         for symbol, rows in batch.rows.items():
-            has_hole = account_symbol(
+            in_order = account_symbol(
                 found, symbol, rows, self._watermarks.get(symbol), self._marked_minutes.get(symbol, -1)
             )
-            if has_hole:
+            hole_ends_ms: Sequence[int] = ()
+            if symbol in found.missing:
+                ranges = found.missing[symbol][0]
+                hole_ends_ms = [end_ms for _, end_ms in ranges]
                 record = next(iter(rows.values())).record
                 partition = TopicPartition(record.topic, record.partition)
                 cause = self._positions.loss_seen_by(partition, symbol, newly=batch.jumped)
-                found.missing[symbol] = (found.missing[symbol][0], cause or GapCause.UNKNOWN)
-            late_count = len(found.late.get(symbol, ()))
-            in_order = [rows[time_ms].kline for time_ms in sorted(rows)[late_count:]]
-            chain, suspects = follow_trades(self._chains.get(symbol), in_order)
-            if chain is not None:
-                found.chains[symbol] = chain
-            if not has_hole:
-                found.suspects += suspects
+                found.missing[symbol] = (ranges, cause or GapCause.UNKNOWN)
+            found.chains[symbol], suspects = follow_trades(self._chains.get(symbol), in_order, hole_ends_ms)
+            found.suspects += suspects
+        for symbol, until_ms in batch.unheard_until_ms.items():
+            watermark_ms = found.watermarks.get(symbol, self._watermarks[symbol])
+            loss = None if symbol in batch.rows else self._positions.loss_of(self._seconds_topic, symbol)
+            if account_unheard(found, symbol, watermark_ms, until_ms) and loss is not None:
+                found.missing[symbol] = (found.missing[symbol][0], loss)
         return found
 
     def _after_commit(self, batch: Batch, found: Found, written: int) -> None:
@@ -107,6 +137,7 @@ class Writer:
             newest_ms = watermark_ms - 1
             self._marked_minutes[symbol] = newest_ms - newest_ms % MINUTE_MS
         self._positions.committed(batch)
+        self._unheard.committed(batch)
         meter.ROWS.labels("kline_1s", "written").inc(written)
         meter.ROWS.labels("kline_1s", "unchanged").inc(batch.row_count - written)
         for suspect in found.suspects:
@@ -132,6 +163,10 @@ class Writer:
         for ticker, reason in await self._refused(tickers, lambda part: store.write_tickers([t for t, _ in part])):
             del batch.tickers[ticker[0].symbol]
             self._bury(batch, dead_letter_of(ticker[1], reason))
+        minutes = list(batch.minutes.values())
+        for minute, reason in await self._refused(minutes, lambda part: store.upsert_minutes([m for m, _ in part])):
+            del batch.minutes[minute[0].symbol, minute[0].open_time_ms]
+            self._bury(batch, dead_letter_of(minute[1], reason))
         outages = list(batch.outages)
         for outage, reason in await self._refused(outages, lambda part: store.write_outages([o for o, _ in part])):
             batch.outages.remove(outage)

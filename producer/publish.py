@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from market.topics import TopicKind
 from producer.buffer import Buffer, Entry, Lane
 from runtime.clock import Clock
+from runtime.crash import crash_point
 from runtime.health import Health
 from runtime.kafka_batches import BatchProducer, partition_of
 from runtime.kafka_client import KafkaError
@@ -139,6 +140,7 @@ class Pump:
         unsent = {entry.sequence: entry for entry in entries}
         started_at_s = self._started_at_s[topic] = self._clock.monotonic_s()
         try:
+            crash_point("producer_before_send")
             submitted: list[tuple[list[Entry], Awaitable[object]]] = []
             for partition, rest in (await self._by_partition(topic, entries, client)).items():
                 start = 0
@@ -146,8 +148,10 @@ class Pump:
                     count, acknowledged = await client.submit(topic, partition, rest[start:])
                     submitted.append((rest[start : start + count], acknowledged))
                     start += count
+            crash_point("producer_after_send")
             for part, acknowledgement in submitted:
                 await acknowledgement
+                crash_point("producer_after_ack")
                 for entry in part:
                     del unsent[entry.sequence]
         except (KafkaError, OSError) as error:

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from producer.subscriptions import ControlFrame, SubscriptionFailed, Subscriptions, unsubscribe_message
 from runtime.clock import Clock
+from runtime.crash import crash_point
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
@@ -88,14 +89,14 @@ class Session:
         assert self._socket is not None
         try:
             while True:
-                control = self._listener.on_frame(self.name, await self._socket.recv(decode=False))
+                frame = await self._socket.recv(decode=False)
+                crash_point("producer_after_frame")
+                control = self._listener.on_frame(self.name, frame)
                 if control is not None:
                     self._on_control(control)
         except ConnectionClosed as closed:
-            frame = closed.rcvd or closed.sent
-            self._end(
-                f"closed by {'exchange' if closed.rcvd else 'us'}: {frame.code} {frame.reason}" if frame else "cut"
-            )
+            last = closed.rcvd or closed.sent
+            self._end(f"closed by {'exchange' if closed.rcvd else 'us'}: {last.code} {last.reason}" if last else "cut")
         except SubscriptionFailed as failed:
             self._end(str(failed))
         except Exception as error:  # our bug, or too many bad frames: whoever waits for `ended` gets it

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 
 from inserter.consume import Inserter
 from inserter.settings import InserterSettings
+from market.feed import FeedOutage
 from market.kline import Kline
 from market.topics import Topics
 from runtime.clock import SystemClock
@@ -43,8 +45,17 @@ class Line:
         with psycopg.connect(self.database_url) as connection:
             return connection.execute(query, values).fetchall()
 
-    async def send(self, *klines: Kline | bytes) -> None:
-        await own_topics.send(self.engines.kafka_bootstrap_servers, self.topics.kline_1s, klines, key=b"one")
+    async def send(self, *klines: Kline | bytes, key: bytes | None = b"one") -> None:
+        """As a producer does that receives them now; `key` None: that of the producer too, the symbol."""
+        now_ms = SystemClock().now_ms()
+        records = [
+            one if isinstance(one, bytes) else msgspec.structs.replace(one, received_at_ms=now_ms) for one in klines
+        ]
+        await own_topics.send(self.engines.kafka_bootstrap_servers, self.topics.kline_1s, records, key=key)
+
+    async def report(self, *outages: FeedOutage) -> None:
+        """What the producer says of its feed."""
+        await own_topics.send(self.engines.kafka_bootstrap_servers, self.topics.feed_outage, outages)
 
     async def until(self, what: str, probe: Callable[[], bool]) -> None:
         clock = SystemClock()
@@ -70,6 +81,10 @@ class Line:
                 " cause, state, resolved_by from kline_gap order by from_time, to_time"
             )
         ]
+
+    def detectors(self) -> list[str]:
+        """Of the gaps, in their order."""
+        return [detector for (detector,) in self.rows("select detector from kline_gap order by from_time, to_time")]
 
     def seconds(self) -> list[int]:
         return [

@@ -99,6 +99,7 @@ async def test_hole_is_a_gap_and_late_rows_repair_it(line: Line) -> None:
         await line.send(*klines[:10], *klines[20:])
         await line.until_read(20)
         assert line.gaps() == [(10, 20, "unknown", "open", None)]
+        assert line.detectors() == ["open_times"]
         await line.send(klines[15])
         await line.until_read(21)
         assert line.gaps() == [
@@ -111,6 +112,7 @@ async def test_hole_is_a_gap_and_late_rows_repair_it(line: Line) -> None:
     assert line.gaps() == [(10, 20, "unknown", "repaired", "stream")]
     assert line.seconds() == list(range(30))
     assert line.rows("select marks > 1 from dirty_minute") == [(True,)]
+    assert line.rows("select symbol, marks > 1 from dirty_hour") == [("BTCUSDT", True)]
 
 
 async def test_outage_gives_the_cause_before_or_after_the_hole(line: Line) -> None:
@@ -133,7 +135,9 @@ async def test_outage_gives_the_cause_before_or_after_the_hole(line: Line) -> No
         await line.until("the outage", lambda: line.rows("select count(*) from feed_outage") == [(1,)])
         await line.send(*klines[:10], *klines[20:30], *klines[40:])
         await line.until_read(30)
-        assert line.gaps() == [(10, 20, "disconnect", "open", None), (30, 40, "disconnect", "open", None)]
+        # While it lasts, what does not come after the newest row is listed too.
+        assert line.gaps()[:2] == [(10, 20, "disconnect", "open", None), (30, 40, "disconnect", "open", None)]
+        assert set(line.detectors()) == {"feed"}
         await own_topics.send(servers, topic, [outage(GapCause.DISCONNECT, 10, 20)])
         await line.until(
             "the end of the outage",
@@ -182,6 +186,7 @@ async def test_log_start_past_the_checkpoint_is_a_gap_not_a_crash(line: Line) ->
         await line.until_read(60)
         assert not task.done()
     assert line.gaps() == [(10, 30, "log_expired", "open", None)]
+    assert line.detectors() == ["log"]
     assert line.seconds() == [*range(10), *range(30, 60)]
 
 
