@@ -29,6 +29,7 @@ CONTROL_BODY_MAX_BYTES: Final = 4_096
 REQUEST_LINE_MAX_BYTES: Final = 131_072
 STOP_TIMEOUT_S: Final = 1.0
 BOOKS_PER_REQUEST_MAX: Final = 20
+LAST_DEPTHS_MAX: Final = 20
 LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
 
 log = get_logger(__name__)
@@ -77,6 +78,7 @@ class Exchange:
         self._rest = Rest(source.trade_log, settings.sim_weight_per_minute)
         self._workers = ThreadPoolExecutor(settings.sim_rest_fetch_threads, thread_name_prefix="rest")
         self.connections: dict[Connection, None] = {}
+        self._last_depth: dict[str, bytes] = {}
         self._runner: web.AppRunner | None = None
         self.port = 0
         rest = self._rest
@@ -223,6 +225,12 @@ class Exchange:
         body = self.source.depth(spec, limit)
         if body is None:
             raise RestError(503, -1008, "Server is currently overloaded: no order book of this symbol yet.")
+        place = f"{spec.name.lower()}@depth{limit}"
+        if place in self._last_depth and self.faults.use("stale_depth", place):
+            return self._last_depth[place]
+        self._last_depth[place] = body
+        while len(self._last_depth) > LAST_DEPTHS_MAX:
+            del self._last_depth[next(iter(self._last_depth))]
         return body
 
     def _book_tickers(self, query: Query) -> bytes:

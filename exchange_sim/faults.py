@@ -25,6 +25,8 @@ FaultName = Literal[
     "duplicate",
     "reorder",
     "depth_hole",
+    "crossed_depth",
+    "stale_depth",
     "bad_json",
     "unknown_symbol",
     "oversized",
@@ -50,8 +52,9 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     in BREAK its streams are silent, in CANCEL_ONLY its klines (binance.md 5); REST goes on. nested_error: the other
     shape of a control message's error reply. altered_trade: one trade of the stream has another quantity, and so has
     the closed kline_1s of its second; REST and all longer klines tell the truth. corrected_kline: a closed kline comes
-    with a wrong volume first, and right with a newer event time. rest_rows: the REST klines whose stream name
-    `stream` is part of are answered wrongly, `rows` says how (bad_rows.py).
+    with a wrong volume first, and right with a newer event time. crossed_depth: a depth update bids above every ask.
+    stale_depth: REST depth of `<symbol>@depth<limit>` is answered with the answer before. rest_rows: the REST klines
+    whose stream name `stream` is part of are answered wrongly, `rows` says how (bad_rows.py).
     """
 
     fault: FaultName
@@ -135,6 +138,9 @@ class Faults:
             return []
         if b'"depthUpdate"' in payload and self.use("depth_hole", stream):
             return []
+        if b'"depthUpdate"' in payload and self.use("crossed_depth", stream):
+            payload = payload.replace(b'"b":[', b'"b":[["9999999.00000000","1.00000000"]', 1)
+            payload = payload.replace(b'"1.00000000"][', b'"1.00000000"],[', 1)
         if self.use("bad_json", stream):
             payload = payload[: len(payload) // 2]
         if self.use("oversized", stream):

@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Callable
 
 from runtime.clock import SystemClock, new_random
-from tests.chaos import feed, network, processes, proof, work
+from tests.chaos import depth, feed, network, processes, proof, work
+from tests.chaos.rig import SETTLE_DEADLINE_S
 from tests.chaos.scenario import Options, Result, Scenario, run, table
 
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
@@ -23,6 +24,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "F5": processes.f5,
     "F6": network.f6,
     "F7": feed.f7,
+    "F8": depth.f8,
     "F9": work.f9,
     "F10": work.f10,
     "F14": processes.f14,
@@ -41,12 +43,13 @@ def main() -> int:
     parser.add_argument("--doses", type=int, default=0, help="doses of each fault in all, instead of --scale")
     parser.add_argument("--minutes", type=float, default=0.0, help="spread the doses of each fault over so long")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--settle", type=float, default=SETTLE_DEADLINE_S, help="longest quiet after the doses, s")
     given = parser.parse_args()
     unknown = [name for name in given.faults.split(",") if name not in SCENARIOS]
     if unknown:
         parser.error(f"no such fault: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     seed = new_random().getrandbits(32) if given.seed is None else given.seed
-    options = Options(given.symbols, seed, given.scale, given.minutes, given.doses)
+    options = Options(given.symbols, seed, given.scale, given.minutes, given.doses, given.settle)
     scenarios = [SCENARIOS[name]() for name in given.faults.split(",")]
     expected_s = sum(max(scenario.about_s(options.scale_of(scenario)), given.minutes * 60) for scenario in scenarios)
     print(f"seed {seed}; {len(scenarios)} faults, about {expected_s / 60:.0f} min", flush=True)

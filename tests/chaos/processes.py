@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import psycopg
@@ -45,13 +46,18 @@ def kill_at_random(room: str) -> Kind:
     return Kind(f"kill {room}", 1, apply, 10.0, 18.0)
 
 
-def kill_at(room: str, point: str) -> Kind:
-    """kill -9 of itself at a named point; a point that is not reached in time is said and killed from outside."""
+def kill_at(room: str, point: str, work: Callable[[Rig], None] | None = None) -> Kind:
+    """kill -9 of itself at a named point; a point that is not reached in time is said and killed from outside.
+
+    `work` makes that there is something to do that passes the point.
+    """
 
     def apply(rig: Rig) -> float:
         pid = rig.pid(room)
         rig.orders.write_text(point, "utf-8")
-        rig.seconds_until(f"crash point {point}", lambda: rig.pid(room) != pid, POINT_DEADLINE_S)
+        if work is not None:
+            work(rig)
+        rig.seconds_until(f"crash point {point}", lambda: not rig.orders.exists(), POINT_DEADLINE_S)
         if rig.orders.exists():
             rig.orders.unlink()
             with suppress(ProcessLookupError):

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -105,6 +105,10 @@ class Rig:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def enter(self, context: AbstractContextManager[_T]) -> _T:
+        """Something that ends with the rig, before its processes do."""
+        return self._stack.enter_context(context)
 
     def _start_engines(self) -> dict[str, Any]:
         self.engines.start()

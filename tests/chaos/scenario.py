@@ -14,7 +14,7 @@ import httpx
 
 from runtime.clock import sleep_s
 from tests.chaos.account import Account, take_account
-from tests.chaos.rig import Rig
+from tests.chaos.rig import SETTLE_DEADLINE_S, Rig
 from tests.chaos.watch import Watch
 from tests.stack_process import StackProcess
 
@@ -52,7 +52,8 @@ class Scenario:
     disks: tuple[str, ...] = ()
     #: further checks, after the account; each returns what is wrong
     finally_: tuple[Callable[[Rig], list[str]], ...] = ()
-    streams: str = "kline_1s,kline_1m,trade,depth"
+    #: of 20 symbols of the simulated market more than the load of reliability.md 4
+    streams: str = "kline_1s,kline_1m,trade,depth,depth20,bookTicker"
 
     def about_s(self, scale: float) -> float:
         """How long the run takes with that share of the release doses, roughly."""
@@ -91,6 +92,7 @@ class Options:
     scale: float = 1.0
     minutes: float = 0.0
     doses: int = 0
+    settle_s: float = SETTLE_DEADLINE_S
 
     def doses_of(self, scenario: Scenario) -> list[Kind]:
         """The kinds in turn, each as often as its share says."""
@@ -126,7 +128,7 @@ def run_on(rig: Rig, scenario: Scenario, options: Options, watch: Watch) -> Resu
         sleep_s(max(0.0, due_s - rig.clock.monotonic_s()))
     passed_s = rig.clock.monotonic_s() - start_s
     result.messages_per_s = (rig.frames_sent() - start_frames) / passed_s
-    if left := rig.settle():
+    if left := rig.settle(options.settle_s):
         result.wrong.append(left)
     result.account = account_of(rig)
     for check in (*scenario.finally_, completeness, audit):

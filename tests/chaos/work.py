@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
 from aggregator.celery_app import app
 from exchange_sim import wire
@@ -107,11 +108,24 @@ def true_second(rig: Rig, symbol: str, open_ms: int) -> Kline:
     return kline
 
 
+def _work_for(point: str) -> Callable[[Rig], None] | None:
+    """What makes the worker pass the point, where the live line does not by itself."""
+    if "repair" in point:
+        return lambda rig: rig.sim_fault("drop_kline", count=2, stream="@kline_1s")
+    if "suspect" in point:
+        return lambda rig: rig.execute(
+            "insert into suspect_range (symbol, from_time, to_time, reason) select symbol, open_time,"
+            " open_time + interval '2 s', 'trade_chain' from kline_1s order by open_time desc limit 1"
+            " on conflict do nothing"
+        )
+    return None
+
+
 def f9() -> Scenario:
     """Tasks."""
     points = tuple(
         Kind(kind.name, 5, kind.apply, 60.0, 12.0)
-        for kind in (kill_at("aggregator", point) for point in crash_points("aggregator"))
+        for kind in (kill_at("aggregator", point, _work_for(point)) for point in crash_points("aggregator"))
     )
     kinds = (two_beats(), delivered_three_times(), backlog(), late_bars(), *points)
     return Scenario("F9", "tasks twice, killed, late", kinds)

@@ -1,0 +1,39 @@
+"""The short form: one dose of what hurts most, on one rig, in `make test`."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.chaos import feed
+from tests.chaos.network import link_is
+from tests.chaos.processes import connections_killed, engine_killed, kill_at, kill_at_random, second_inserter
+from tests.chaos.scenario import Kind, Scenario
+from tests.chaos.work import checkpoint_lost, late_bars, log_start_jumps
+
+#: On a machine with all its cores busy the long form's limits would be judgements of the machine.
+LIMIT_S = 90.0
+
+KINDS = (
+    kill_at("inserter", "before_commit"),
+    kill_at("inserter", "after_commit"),
+    second_inserter(0),
+    kill_at_random("producer"),
+    kill_at_random("aggregator"),
+    engine_killed("kafka", signal.SIGKILL, 1),
+    engine_killed("postgres", signal.SIGQUIT, 1),
+    connections_killed(),
+    link_is("exchange", "down", 2.0),
+    link_is("broker", "reset", 2.0),
+    link_is("database", "black_hole", 3.0),
+    feed.bad_frames("bad_json", 5),
+    feed.ordered("corrected closed bar", "corrected_kline", 2.0, count=5, stream="@kline_1s"),
+    late_bars(),
+    log_start_jumps(),
+    checkpoint_lost(),
+)
+
+
+def short() -> Scenario:
+    """One dose of each."""
+    kinds = tuple(Kind(kind.name, 1, kind.apply, LIMIT_S, 4.0) for kind in KINDS)
+    return Scenario("SHORT", "one dose of everything", kinds, streams="kline_1s,kline_1m,trade")

@@ -1,0 +1,18 @@
+"""The short form of `make chaos`: after one dose of each fault every second and minute is accounted for, exactly."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.scenario import Options, run, table
+from tests.chaos.short import short
+
+SYMBOLS = 4
+SEED = 4
+
+
+@pytest.mark.timeout(400)
+def test_after_one_dose_of_each_fault_the_account_is_exact() -> None:
+    result = run(short(), Options(SYMBOLS, SEED))
+    assert result.is_good, table([result])
+    assert result.account.symbols == SYMBOLS
