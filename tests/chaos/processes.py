@@ -103,8 +103,9 @@ def stopped(seconds: float) -> Kind:
 
 
 def newest_gap(rig: Rig) -> int:
-    """Number of the gap that was listed last."""
-    [(newest,)] = rig.rows("select coalesce(max(id), 0) from kline_gap where interval = '1s'")
+    """When the newest gap was detected, microseconds; the parts of a gap that is being repaired keep its time."""
+    query = "select coalesce(max((extract(epoch from detected_at) * 1000000)::bigint), 0) from kline_gap"
+    [(newest,)] = rig.rows(f"{query} where interval = '1s'") or [(0,)]
     return int(newest)
 
 
@@ -326,5 +327,6 @@ def kills() -> Scenario:
     """Every process and engine once."""
     engines = (engine_killed("kafka", signal.SIGKILL, 1), engine_killed("postgres", signal.SIGKILL, 1))
     victims = ("producer", "inserter", "aggregator", "flask_stream")
-    rooms = tuple(Kind(k.name, 1, k.apply, 60.0, k.about_s) for k in map(kill_at_random, victims))
-    return Scenario("KILLS", "kill -9 of everything once", (*rooms, *engines))
+    points = (kill_at("producer", point) for point in crash_points("producer"))
+    rooms = tuple(Kind(k.name, 1, k.apply, 60.0, k.about_s) for k in (*map(kill_at_random, victims), *points))
+    return Scenario("KILLS", "kill -9 of everything once, of the producer at every named point", (*rooms, *engines))

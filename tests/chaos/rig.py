@@ -128,12 +128,12 @@ class Rig:
         filler = self.engines.data_dir / name / "filler"
         free = os.statvfs(filler.parent)
         try:
-            with open(filler, "wb") as file, suppress(OSError):
-                os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
-                while True:
-                    file.seek(0, os.SEEK_END)
-                    file.write(b"x" * 4096)
-                    file.flush()
+            with open(filler, "ab", buffering=0) as file:
+                with suppress(OSError):
+                    os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+                with suppress(OSError):
+                    while file.write(bytes(4096)) == 4096:
+                        pass
             yield
         finally:
             filler.unlink(missing_ok=True)

@@ -21,6 +21,8 @@ from tests.stack_process import StackProcess
 #: Before the first dose: every symbol has rows.
 FIRST_ROWS_DEADLINE_S = 60.0
 SHOWN = 5
+#: The counts of the hours follow the rows by a few seconds.
+COMPLETE_DEADLINE_S = 20.0
 
 
 class Violation(Exception):
@@ -158,16 +160,21 @@ def account_of(rig: Rig) -> Account:
 
 
 def completeness(rig: Rig) -> list[str]:
-    """What the product says of itself: every second of every whole hour or part of it there, none open."""
+    """What the product says of itself: every second of every hour or part of it there, none open."""
+    rig.seconds_until("completeness 1.0", lambda: not _incomplete(rig), COMPLETE_DEADLINE_S)
+    return _incomplete(rig)[:SHOWN]
+
+
+def _incomplete(rig: Rig) -> list[str]:
     url = f"http://127.0.0.1:{rig.rooms.environment['PORT']}/api/v1/completeness"
     hours = httpx.get(url, timeout=10).raise_for_status().json()["hours"]
     if not hours:
         return ["completeness: no hour is listed"]
     return [
-        f"completeness {hour['symbol']} {hour['hour']}: {hour['open']} open of {hour['expected']}"
+        f"completeness {hour['symbol']} {hour['hour']}: {hour}"
         for hour in hours
         if hour["open"] or hour["expected"] != sum(hour[name] for name in ("stream", "rest", "trades", "absent"))
-    ][:SHOWN]
+    ]
 
 
 def audit(rig: Rig) -> list[str]:

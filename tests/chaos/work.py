@@ -82,7 +82,10 @@ def late_bars() -> Kind:
         listed_s = rig.seconds_until("the gap of the missing bar", lambda: newest_gap(rig) > last, 10.0)
         if listed_s > 10.0:
             raise Violation("a missing bar was not listed in 10 s")
-        [(second,)] = rig.rows("select extract(epoch from from_time)::bigint * 1000 from kline_gap where id > %s", last)
+        query = "select extract(epoch from min(from_time))::bigint * 1000 from kline_gap where symbol = %s"
+        [(second,)] = rig.rows(f"{query} and (extract(epoch from detected_at) * 1000000)::bigint > %s", symbol, last)
+        if second is None:
+            raise Violation(f"the gap is not one of {symbol}")
         sleep_s(rig.rng.choice((0.0, 2.0, 10.0)))
         late = true_second(rig, symbol, int(second))
         asyncio.run(own_topics.send(_servers(rig), load_topics().kline_1s, [late]))
@@ -108,7 +111,7 @@ def true_second(rig: Rig, symbol: str, open_ms: int) -> Kline:
     return kline
 
 
-def _work_for(point: str) -> Callable[[Rig], None] | None:
+def _work_for(point: str) -> Callable[[Rig], None]:
     """What makes the worker pass the point, where the live line does not by itself."""
     if "repair" in point:
         return lambda rig: rig.sim_fault("drop_kline", count=2, stream="@kline_1s")
@@ -118,7 +121,10 @@ def _work_for(point: str) -> Callable[[Rig], None] | None:
             " open_time + interval '2 s', 'trade_chain' from kline_1s order by open_time desc limit 1"
             " on conflict do nothing"
         )
-    return None
+    return lambda rig: rig.execute(
+        "insert into dirty_minute (symbol, open_time) select symbol, date_trunc('minute', min(open_time)) from kline_1s"
+        " group by symbol on conflict (symbol, open_time) do update set marks = dirty_minute.marks + 1"
+    )
 
 
 def f9() -> Scenario:
