@@ -40,7 +40,8 @@ def klines_of_trades(
     if from_ms % SECOND_MS or to_ms % SECOND_MS:
         raise ValueError(f"range [{from_ms}, {to_ms}) is off the grid of seconds")
     by_second = {
-        open_ms: [trade for _, trade in group] for open_ms, group in groupby(_timed(trades), key=lambda pair: pair[0])
+        open_ms: [trade for _, trade in group]
+        for open_ms, group in groupby(in_seconds(trades), key=lambda pair: pair[0])
     }
     quantum = Decimal(1).scaleb(-quote_decimals)
     klines: list[Kline] = []
@@ -62,7 +63,7 @@ def broken_spans(trades: Iterable[Trade], last_id: int | None = None) -> list[tu
     second of the first trade, because the time of the trade before it is not known here.
     """
     spans: list[tuple[int, int]] = []
-    ordered = [(second, trade.trade_id) for second, trade in _timed(trades)]
+    ordered = [(second, trade.trade_id) for second, trade in in_seconds(trades)]
     if ordered and last_id is not None and ordered[0][1] > last_id + 1:
         spans.append((ordered[0][0], ordered[0][0] + SECOND_MS))
     for (before_ms, before_id), (after_ms, after_id) in pairwise(ordered):
@@ -71,8 +72,8 @@ def broken_spans(trades: Iterable[Trade], last_id: int | None = None) -> list[tu
     return spans
 
 
-def _timed(trades: Iterable[Trade]) -> Iterator[tuple[int, Trade]]:
-    """(second, trade) in order of ids, each id once, times never stepping back."""
+def in_seconds(trades: Iterable[Trade]) -> Iterator[tuple[int, Trade]]:
+    """(second's open time in ms, trade) in order of ids, each id once, times never stepping back."""
     time_ms = 0
     unique = {trade.trade_id: trade for trade in trades}
     for trade_id in sorted(unique):

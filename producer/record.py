@@ -2,7 +2,8 @@
 
 Listens as the producer does (EXCHANGE_WS_URL, SYMBOLS, STREAMS; reconnects, rotates), but keeps the frames as they
 came. For depth it takes a REST snapshot of each symbol too, so that a book can be built from the tape alone.
-Exit code 0; 1 when nothing came; 2 for wrong usage.
+Prints the digest of what the tape says (market/digest.py), which a replay of it on any machine prints too.
+Exit code 0; 1 when nothing came, the bound was reached or the disk took no more; 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
+from market.digest import Digest
+from market.errors import BadFrame
 from market.stream import Stream
+from market.tape_account import TapeAccount
+from market.tape_lines import TapedFrame
 from producer.buffer import Buffer
 from producer.connections import plan_connections
 from producer.feed import BadShare, Feed
@@ -23,7 +28,7 @@ from producer.settings import RecordSettings
 from producer.slots import Exchange, Slot
 from producer.subscriptions import ControlFrame
 from producer.symbols import wanted_symbols
-from producer.tape import EXTENSION, TapeAnswer, TapeFrame, TapeHeader, TapeWriter
+from producer.tape import EXTENSION, TapeAnswer, TapeFrame, TapeHeader, TapeLimits, TapeWriter, part_path
 from runtime import logs
 from runtime.clock import Clock, SystemClock, new_random
 from runtime.exchange_rest import ExchangeRest, RestRefused, RestUnavailable
@@ -37,22 +42,50 @@ from runtime.symbol_choice import SymbolChoice
 
 SNAPSHOT_LIMIT = 1000
 SNAPSHOT_ATTEMPTS = 3
-PROGRESS_INTERVAL_S = 1.0
+FLUSH_INTERVAL_S = 1.0
 MAX_SECONDS = 7 * 24 * 3600
 
 log = get_logger(__name__)
 
 
+class Recording:
+    """The tape and the account of what is on it."""
+
+    def __init__(self, tape: TapeWriter) -> None:
+        self.tape = tape
+        self.account = TapeAccount()
+        self.bad_frames = 0
+        self._digest = Digest()
+
+    def frame(self, received_at_ms: int, connection: str, frame: bytes) -> None:
+        """Keep a frame and take it into the account."""
+        text = frame.decode("utf-8", "backslashreplace")
+        self.tape.frame(TapeFrame(received_at_ms, connection, text))
+        if self.tape.is_full:
+            return
+        try:
+            self.account.take(TapedFrame(float(received_at_ms), connection, text.encode()))
+        except BadFrame:
+            self.bad_frames += 1
+        self._digest.take(self.account.settled())
+
+    def finish(self) -> str:
+        """End the tape; the digest of what it says."""
+        self._digest.take(self.account.finish())
+        digest = self._digest.text()
+        self.tape.finish(digest)
+        return digest
+
+
 class TapedFeed(Feed):
     """A feed that keeps each frame before it looks into it; its records go nowhere."""
 
-    tape: TapeWriter
+    recording: Recording
     wall: Clock
 
     def on_frame(self, connection: str, frame: bytes) -> ControlFrame | None:
         """Keep the frame, then handle it as the producer does."""
-        text = frame.decode("utf-8", "backslashreplace")
-        self.tape.frame(TapeFrame(self.wall.now_ms(), connection, text))
+        self.recording.frame(self.wall.now_ms(), connection, frame)
         return super().on_frame(connection, frame)
 
 
@@ -71,27 +104,33 @@ async def record(settings: RecordSettings, arguments: argparse.Namespace, stop: 
         streams=[s.value for s in streams],
     )
     plan = plan_connections(symbols, streams, settings.streams_per_connection)
-    with TapeWriter(arguments.output, header, settings.record_max_bytes) as tape:
+    limits = TapeLimits(settings.record_max_bytes, settings.record_part_bytes, settings.record_part_s)
+    with TapeWriter(arguments.output, header, limits, clock) as tape:
+        recording = Recording(tape)
         feed = TapedFeed(
             (key for keys in plan for key in keys), load_topics(), Buffer(0), clock, BadShare(1, max_share=1.0)
         )
-        feed.tape, feed.wall = tape, clock
+        feed.recording, feed.wall = recording, clock
         exchange = Exchange(settings, feed, clock, rng, health, stop)
         slots = [asyncio.create_task(Slot(f"c{n}", keys, exchange).run()) for n, keys in enumerate(plan, 1)]
         asking = asyncio.create_task(_ask_rest(symbols, streams, rest, tape, clock))
         while not (stop.is_set or tape.is_full):
-            await stop.wait(PROGRESS_INTERVAL_S)
+            await stop.wait(FLUSH_INTERVAL_S)
+            tape.flush()
             if sys.stderr.isatty():
-                sys.stderr.write(f"\r{tape.frames} frames, {tape.bytes / 1e6:.1f} MB ")
+                sys.stderr.write(f"\r{tape.frames} frames, {tape.byte_count / 1e6:.1f} MB ")
         stop.set()
         asking.cancel()
         outcomes = await asyncio.gather(*slots, return_exceptions=True)
         await asyncio.gather(asking, ending, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-    _report(arguments, tape, symbols)
-    if not tape.frames:
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        digest = recording.finish()
+    _report(arguments, recording, digest)
+    if tape.problem:
+        sys.stderr.write(f"ended early: {tape.problem}\n")
+    if tape.problem or not tape.frames:
         raise SystemExit(1)
 
 
@@ -121,18 +160,23 @@ async def _ask_rest(
             break
 
 
-def _report(arguments: argparse.Namespace, tape: TapeWriter, symbols: Sequence[str]) -> None:
+def _report(arguments: argparse.Namespace, recording: Recording, digest: str) -> None:
+    tape = recording.tape
     if arguments.json:
         report = {
-            "digest": tape.digest,
+            "digest": digest,
             "frames": tape.frames,
-            "bytes": tape.bytes,
+            "bad_frames": recording.bad_frames,
+            "bytes": tape.byte_count,
             "file": str(arguments.output),
-            "symbols": list(symbols),
+            "files": [str(file) for file in tape.files],
+            "windows": {name: list(window) for name, window in recording.account.windows_ms().items()},
+            "problem": tape.problem or None,
         }
         sys.stdout.write(json.dumps(report) + "\n")
         return
-    sys.stdout.write(f"{arguments.output}: {tape.frames} frames, {tape.bytes} bytes, sha256 {tape.digest}\n")
+    parts = f" in {len(tape.files)} parts" if len(tape.files) > 1 else ""
+    sys.stdout.write(f"{arguments.output}: {tape.frames} frames, {tape.byte_count} bytes{parts}\n{digest}\n")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -143,8 +187,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.output.name.endswith(EXTENSION):
         parser.error(f"--output {arguments.output}: the name must end with {EXTENSION}")
-    if arguments.output.exists():
-        parser.error(f"--output {arguments.output}: exists already, nothing is overwritten")
+    for path in (arguments.output, part_path(arguments.output, 2)):
+        if path.exists():
+            parser.error(f"--output {arguments.output}: {path.name} exists already, nothing is overwritten")
     if not arguments.output.parent.is_dir():
         parser.error(f"--output {arguments.output}: no such directory")
     if not 0 < arguments.seconds <= MAX_SECONDS:

@@ -63,5 +63,9 @@ class RecordSettings(RoomSettings, FeedSettings):
     """The recorder's settings."""
 
     record_max_bytes: int = Field(
-        4 * 1024 * 1024 * 1024, ge=1024, description="most bytes of uncompressed lines on one tape"
+        4 * 1024 * 1024 * 1024, ge=64 * 1024, description="most bytes of a recording on disk, all its parts together"
     )
+    record_part_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024, description="size at which a recording goes on in another file"
+    )
+    record_part_s: float = Field(3600.0, gt=0, description="age at which a recording goes on in another file")

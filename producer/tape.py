@@ -1,32 +1,42 @@
 """A tape: raw frames and REST answers as they came, as zstd-compressed JSON lines (extension .tape.zst).
 
-First line: `{"candlewire_tape":1,"started_at_ms":..,"exchange":..,"symbols":[..],"streams":[..]}`; then, in order of
-arrival, `{"received_at_ms":..,"connection":"c1.1","frame":"<text>"}` and
-`{"received_at_ms":..,"rest":"/api/v3/depth?symbol=..&limit=1000","body":"<text>"}`.
+First line: `{"candlewire_tape":1,"started_at_ms":..,"exchange":..,"symbols":[..],"streams":[..],"part":1}`; then, in
+order of arrival, `{"received_at_ms":..,"connection":"c1.1","frame":"<text>"}` and
+`{"received_at_ms":..,"rest":"/api/v3/depth?symbol=..&limit=1000","body":"<text>"}`; last
+`{"candlewire_tape_end":1,...}` with the name of the next part or the digest of the whole recording
+(market/tape_lines.py). A long recording has several parts: a.tape.zst, a.0002.tape.zst, ...
+What was flushed can be read whatever happens to the process.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO, Final
 
 import msgspec
 import zstandard
 
-EXTENSION = ".tape.zst"
-LEVEL = 6
+from market.tape_lines import TapeEnd
+from runtime.clock import Clock
+
+EXTENSION: Final = ".tape.zst"
+LEVEL: Final = 6
+#: Kept free for the last line of the recording.
+END_RESERVE_BYTES: Final = 1024
 
 
 class TapeHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line."""
+    """The first line of each part."""
 
     candlewire_tape: int = 1
     started_at_ms: int
     exchange: str
     symbols: Sequence[str]
     streams: Sequence[str]
+    part: int = 1
 
 
 class TapeFrame(msgspec.Struct, frozen=True):
@@ -45,19 +55,34 @@ class TapeAnswer(msgspec.Struct, frozen=True):
     body: str
 
 
-class TapeWriter:
-    """Writes one tape, at most `max_bytes` of uncompressed lines; the file has its name only when it is complete."""
+@dataclass(frozen=True)
+class TapeLimits:
+    """Most bytes on disk of all parts together, and when a part is followed by the next."""
 
-    def __init__(self, path: Path, header: TapeHeader, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
-        self._partial = path.with_name(path.name + ".partial")
-        self._file = self._partial.open("wb")
-        self._writer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).stream_writer(self._file)
+    max_bytes: int
+    part_bytes: int
+    part_s: float
+
+
+def part_path(path: Path, part: int) -> Path:
+    """The file of the part; the first has the name of the recording."""
+    name = path.name.removesuffix(EXTENSION)
+    return path if part == 1 else path.with_name(f"{name}.{part:04d}{EXTENSION}")
+
+
+class TapeWriter:
+    """Writes one recording, never over a file that is there. A disk that takes no more ends it (`problem`)."""
+
+    def __init__(self, path: Path, header: TapeHeader, limits: TapeLimits, clock: Clock) -> None:
+        """Opens the first part. Raises OSError when it cannot be made."""
+        self._path, self._header, self._limits, self._clock = path, header, limits, clock
         self._encoder = msgspec.json.Encoder()
-        self._hash = hashlib.sha256()
+        self._bytes_before = 0
+        self._unflushed_bytes = 0
         self.frames = 0
-        self.bytes = 0
-        self._line(header)
+        self.problem = ""
+        self.files: list[Path] = []
+        self._open()
 
     def __enter__(self) -> TapeWriter:
         return self
@@ -65,34 +90,94 @@ class TapeWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.flush(zstandard.FLUSH_FRAME)
         self._file.close()
-        if kind is None:
-            self._partial.replace(self._path)
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes on disk of all parts."""
+        return self._bytes_before + self._file_bytes
 
     @property
     def is_full(self) -> bool:
-        """True when the bound is reached: nothing more is written."""
-        return self.bytes >= self._max_bytes
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the uncompressed lines, hexadecimal."""
-        return self._hash.hexdigest()
+        """True when the bound is reached or the disk takes no more: nothing more is written."""
+        return bool(self.problem)
 
     def frame(self, frame: TapeFrame) -> None:
         """Append a frame, unless the tape is full."""
-        if not self.is_full:
+        if self._line(frame):
             self.frames += 1
-            self._line(frame)
 
     def answer(self, answer: TapeAnswer) -> None:
         """Append a REST answer, unless the tape is full."""
-        if not self.is_full:
-            self._line(answer)
+        self._line(answer)
 
-    def _line(self, line: TapeHeader | TapeFrame | TapeAnswer) -> None:
+    def flush(self) -> None:
+        """Hand everything to the system, and go on to the next part when this one is large or old enough."""
+        if self.is_full:
+            return
+        try:
+            self._flush(zstandard.FLUSH_BLOCK)
+            age_s = self._clock.monotonic_s() - self._opened_s
+            if self._file_bytes >= self._limits.part_bytes or age_s >= self._limits.part_s:
+                self._next_part()
+        except OSError as error:
+            self.problem = f"the disk takes no more: {error.strerror or error}"
+
+    def finish(self, digest: str) -> None:
+        """The last line, with the digest of the whole recording."""
+        try:
+            self._end(TapeEnd(digest=digest, frames=self.frames))
+        except OSError as error:
+            self.problem = f"the disk takes no more: {error.strerror or error}"
+
+    def _line(self, line: TapeFrame | TapeAnswer) -> bool:
+        if self.is_full:
+            return False
         encoded = self._encoder.encode(line) + b"\n"
-        self._hash.update(encoded)
-        self.bytes += len(encoded)
+        try:
+            if self._would_overflow(len(encoded)):
+                self._flush(zstandard.FLUSH_BLOCK)
+                if self._would_overflow(len(encoded)):
+                    self.problem = f"the bound of {self._limits.max_bytes} bytes is reached"
+                    return False
+            self._write(encoded)
+        except OSError as error:
+            self.problem = f"the disk takes no more: {error.strerror or error}"
+            return False
+        return True
+
+    def _would_overflow(self, size: int) -> bool:
+        """Judged as if nothing that waits could be compressed."""
+        return self.byte_count + self._unflushed_bytes + size + END_RESERVE_BYTES > self._limits.max_bytes
+
+    def _write(self, encoded: bytes) -> None:
         self._writer.write(encoded)
+        self._unflushed_bytes += len(encoded)
+
+    def _flush(self, mode: int) -> None:
+        self._writer.flush(mode)
+        self._file_bytes = self._file.tell()
+        self._unflushed_bytes = 0
+
+    def _open(self) -> None:
+        part = len(self.files) + 1
+        path = part_path(self._path, part)
+        self._file: BinaryIO = path.open("xb", buffering=0)
+        self.files.append(path)
+        self._file_bytes, self._unflushed_bytes = 0, 0
+        self._opened_s = self._clock.monotonic_s()
+        self._writer: zstandard.ZstdCompressionWriter = zstandard.ZstdCompressor(
+            level=LEVEL, write_checksum=True
+        ).stream_writer(self._file)
+        self._write(self._encoder.encode(msgspec.structs.replace(self._header, part=part)) + b"\n")
+        self._flush(zstandard.FLUSH_BLOCK)
+
+    def _next_part(self) -> None:
+        self._end(TapeEnd(next=part_path(self._path, len(self.files) + 1).name, frames=self.frames))
+        self._file.close()
+        self._bytes_before += self._file_bytes
+        self._open()
+
+    def _end(self, end: TapeEnd) -> None:
+        self._write(self._encoder.encode(end) + b"\n")
+        self._flush(zstandard.FLUSH_FRAME)

@@ -24,7 +24,7 @@ MAX_MAIN_LINES = 60
 #: What `market` may import: nothing that does I/O, reads a clock or draws a random number.
 PURE_MODULES = frozenset(
     {"__future__", "abc", "bisect", "collections", "dataclasses", "decimal", "enum", "fractions", "functools"}
-    | {"heapq", "itertools", "math", "msgspec", "operator", "re", "string", "types", "typing"}
+    | {"hashlib", "heapq", "itertools", "math", "msgspec", "operator", "re", "string", "types", "typing"}
 )
 CLOCK_FILE = "runtime/clock.py"
 CLOCK_CALLS = frozenset(["time", "time_ns", "sleep", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"])
