@@ -23,6 +23,7 @@ from market.trade_klines import klines_of_trades
 from runtime.clock import SystemClock
 from runtime.database import connect
 from runtime.exchange_rest import ExchangeRest
+from tests.chaos.account import Account, take_account
 
 SYMBOL = "BTCUSDT"
 #: Old enough that the exchange's answer is final.
@@ -98,6 +99,12 @@ class HoledLedger:
         row = self.connection.execute(query, values).fetchone()
         self.connection.commit()
         return None if row is None else row[0]
+
+    def account(self, *, with_exchange: bool = False) -> Account:
+        """Every second and candle, and each row against the exchange's if asked."""
+        found = take_account(self.connection, self.rest if with_exchange else None)
+        self.connection.commit()
+        return found
 
     def make_due(self) -> None:
         """What waits for a further try may be tried now."""

@@ -10,7 +10,6 @@ from aggregator.roll_up import roll_up
 from exchange_sim.service import RunningExchange
 from runtime.database import connect
 from runtime.exchange_rest import RestUnavailable
-from tests.chaos.account import take_account
 from tests.holed_ledger import SYMBOL, exchange_in_thread, holed_ledger
 
 
@@ -36,7 +35,7 @@ def test_gaps_are_filled_and_every_value_is_the_exchanges(fresh_database: str, e
         ]
         assert ledger.sources() == {"rest": 1_311, "stream": 189}
         roll_up(ledger.connection)
-        account = take_account(ledger.connection, ledger.rest)
+        account = ledger.account(with_exchange=True)
         assert account.is_exact, str(account)
         assert ledger.one("select count(*) from dirty_hour") >= 1
 
@@ -56,7 +55,7 @@ def test_what_the_exchange_lacks_is_absent_and_asked_for_again(fresh_database: s
         states = [(state, end - start) for start, end, state, _, _ in ledger.gaps()]
         assert [state for state, _ in states] == ["repaired", "absent", "repaired"]
         assert sum(seconds for _, seconds in states) == 60
-        assert take_account(ledger.connection).is_exact
+        assert ledger.account().is_exact
         assert ledger.one("select next_attempt_at > now() + interval '23 hours' from kline_gap where state = 'absent'")
         ledger.make_due()
         ledger.run(ledger.repair())
@@ -114,7 +113,7 @@ def test_a_gap_that_fails_too_often_is_unrepairable(fresh_database: str, exchang
         assert "off the 1s grid" in ledger.one("select last_error from kline_gap")
         ledger.make_due()
         assert not repair.step(ledger.connection)
-        assert take_account(ledger.connection).is_exact
+        assert ledger.account().is_exact
 
 
 def test_a_symbol_that_is_not_listed_is_unrepairable_at_once(fresh_database: str, exchange: RunningExchange) -> None:
@@ -163,7 +162,7 @@ def test_without_1s_klines_the_seconds_are_built_from_trades(fresh_database: str
         assert ledger.one("select count(*) from kline_1s where first_trade_id is null") == 0
         assert ledger.one("select count(*) from kline_1s where trade_count = 0 and first_trade_id <> -1") == 0
         roll_up(ledger.connection)
-        assert take_account(ledger.connection).is_exact
+        assert ledger.account().is_exact
 
 
 @pytest.mark.parametrize(("column", "state"), [(None, "equal"), ("base_volume", "corrected")])
@@ -186,5 +185,5 @@ def test_a_suspect_is_settled(fresh_database: str, exchange: RunningExchange, co
         assert ledger.one("select state from suspect_range") == state
         assert ledger.sources().get("rest", 0) == (1 if column else 0)
         assert ledger.one("select count(*) from dirty_minute") == (1 if column else 0)
-        account = take_account(ledger.connection, ledger.rest)
+        account = ledger.account(with_exchange=True)
         assert not account.phantom, str(account)
