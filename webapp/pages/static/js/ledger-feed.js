@@ -16,7 +16,7 @@ const MINUTE_MS = 60_000;
 
 /** What is known: `gaps` ascending, `rows` of the API by open time, `completeSince` (ms), `readAt` null = nothing yet. */
 export class LedgerFeed {
-  /** `first()`: the oldest open time on screen; `now()`: server time; `changed(stale)` with ranges to read again. */
+  /** `first()`: the oldest open time on screen; `now()`: server time; `changed(stale)` with ranges that were revised since the last look. */
   constructor({ api, symbol, stepMs, first, now, changed }) {
     Object.assign(this, { api, symbol, stepMs, first, now, changed });
     this.gaps = [];
@@ -78,12 +78,10 @@ export class LedgerFeed {
     found.sort((left, right) => left.from - right.from);
     const before = this.gaps;
     this.gaps = found;
-    const stale = this.readAt === null ? [] : healed(before, found);
     const age = this.rowsAt === null ? Infinity : to - this.rowsAt;
-    if (age > ROWS_EVERY_MS || signature(before) !== signature(found)) {
-      stale.push(...await this.#readRows(from, to));
-      this.rowsAt = to;
-    }
+    if (age <= ROWS_EVERY_MS && signature(before) === signature(found)) return [];
+    const stale = await this.#readRows(from, to);
+    this.rowsAt = to;
     return stale;
   }
 
@@ -104,10 +102,14 @@ export function signature(gaps) {
   return gaps.map(({ id, from, to, state }) => `${id}:${from}:${to}:${state}`).join(" ");
 }
 
-/** Ranges whose seconds have come since: gaps now repaired that were not so before. */
-export function healed(before, after) {
-  const known = new Set(before.filter((gap) => gap.state === "repaired").map((gap) => gap.id));
-  return after.filter((gap) => gap.state === "repaired" && !known.has(gap.id)).map(({ from, to }) => ({ from, to }));
+/** Repaired gaps of which the series of single seconds does not hold every one, as far as it reaches back. */
+export function lacking(series, gaps) {
+  return gaps.filter((gap) => {
+    if (gap.state !== "repaired" || series.first === null) return false;
+    const from = Math.max(gap.from - (gap.from % series.stepMs), series.first);
+    for (let time = from; time < Math.min(gap.to, series.last); time += series.stepMs) if (!series.at(time)) return true;
+    return false;
+  }).map(({ from, to }) => ({ from, to }));
 }
 
 /** Open times of closed bars that have changed. */

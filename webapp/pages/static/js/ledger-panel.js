@@ -2,7 +2,7 @@
 
 import { byId, make, setData, setText } from "./dom.js";
 import { GapCard, cardLines } from "./gap-card.js";
-import { LedgerFeed, behind } from "./ledger-feed.js";
+import { LedgerFeed, behind, lacking } from "./ledger-feed.js";
 import { STATES, barWords, completeSince, gapOfOutage, gapWords, gapsIn, gapsWords, slotState, spanWords } from "./ledger.js";
 
 const SECOND_MS = 1_000;
@@ -134,7 +134,9 @@ export class LedgerPanel {
     if (this.outage?.ended) this.outage = null;
     this.#draw();
     const { stepMs, series } = feed;
-    const late = stepMs === SECOND_MS ? stale : behind(series, this.ledger.rows).map((open) => ({ from: open, to: open + stepMs }));
+    const late = stepMs === SECOND_MS
+      ? [...stale, ...lacking(series, this.ledger.gaps)]
+      : behind(series, this.ledger.rows).map((open) => ({ from: open, to: open + stepMs }));
     for (const { from, to } of joined(late)) this.#refresh(feed, from, to);
     this.paint();
     if (byId("ledger-dialog").open) this.list();

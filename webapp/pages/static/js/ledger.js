@@ -53,6 +53,8 @@ export function slotState(bar, gaps, counts = null) {
   if (gaps.some((gap) => !MENDED.has(gap.state))) return "gap";
   if (gaps.some((gap) => gap.state === "absent")) return "absent";
   if (bar === null) return "unknown";
+  // The relay's own bar of seconds whose start it has not seen: history will say.
+  if (bar.revision < 0) return bar.is_closed === false ? "forming" : "unknown";
   const whole = bar.is_complete !== false || bar.is_closed === false;
   if (whole && gaps.length) return "repaired";
   if (bar.source === "rest" || bar.source === "archive") return "exchange";
