@@ -1,0 +1,154 @@
+"""What rows mean before anything is written: trade chains, seconds that nobody hears of, minutes of the exchange."""
+
+from __future__ import annotations
+
+import uuid
+
+import msgspec
+import pytest
+
+from inserter.account import Found, account_symbol, account_unheard, follow_trades
+from inserter.batch import Batch, BatchBuilder, Progress, WireKline, as_wire
+from inserter.positions import LogRange, Position, Positions, resolve
+from inserter.store import Checkpoint, Suspect
+from inserter.unheard import LATE_MS, LogEnds, Unheard
+from market.feed import FeedOutage, GapCause
+from market.interval import Interval
+from market.kline import Kline
+from market.record_codec import encode_record
+from runtime.kafka_client import TopicPartition, load_topics
+from tests.klines_of import seconds_of
+from tests.unit.test_inserter_batch import TOPICS, Record, kline
+
+START_MS = 1_800_000_000_000
+SECONDS = TopicPartition(load_topics().kline_1s.name, 0)
+MINUTES = TopicPartition(TOPICS.kline_1m.name, 0)
+
+
+def wire(klines: list[Kline]) -> list[WireKline]:
+    return [as_wire(one) for one in klines]
+
+
+def test_chain_goes_on_over_quiet_seconds_and_over_batches() -> None:
+    klines = wire(seconds_of("BTCUSDT", START_MS, 60, quiet_share=0.5))
+    chain, suspects = follow_trades(None, klines[:30], ())
+    chain, more = follow_trades(chain, klines[30:], ())
+    assert suspects == more == []
+    newest = [one for one in klines if one.trade_count][-1]
+    assert chain == (newest.last_trade_id, newest.open_time_ms)
+
+
+def test_break_is_suspect_from_the_last_trade_to_the_end_of_the_second_after_it() -> None:
+    traded = [
+        kline(open_time_ms=START_MS + 1000 * second, first_trade_id=first, last_trade_id=last, trade_count=count)
+        for second, first, last, count in ((0, 1, 5, 5), (1, -1, -1, 0), (2, 7, 9, 3), (3, 10, 10, 1))
+    ]
+    chain, suspects = follow_trades(None, wire(traded), ())
+    assert suspects == [Suspect("BTCUSDT", START_MS, START_MS + 3000)]
+    assert chain == (10, START_MS + 3000)
+    # The same after a hole proves nothing.
+    assert follow_trades(None, wire(traded), (START_MS + 2000,))[1] == []
+
+
+def test_unknown_ids_break_no_chain() -> None:
+    klines = wire(seconds_of("BTCUSDT", START_MS, 20, quiet_share=0))
+    klines[9] = msgspec.structs.replace(klines[9], first_trade_id=-1, last_trade_id=-1)
+    assert follow_trades(None, klines, ())[1] == []
+
+
+def test_unheard_seconds_move_the_watermark_and_mark_their_last_minute() -> None:
+    found = Found()
+    assert not account_unheard(found, "BTCUSDT", START_MS, START_MS)
+    assert account_unheard(found, "BTCUSDT", START_MS - 1000, START_MS + 2000)
+    assert found.missing == {"BTCUSDT": ([(START_MS - 1000, START_MS + 2000)], GapCause.UNKNOWN)}
+    assert found.watermarks == {"BTCUSDT": START_MS + 2000}
+    assert found.dirty == {"BTCUSDT": {START_MS}}
+    assert found.chains == {"BTCUSDT": None}
+
+
+def test_unheard_seconds_follow_the_rows_of_the_same_batch() -> None:
+    builder = BatchBuilder(TOPICS)
+    values = [encode_record(one) for one in seconds_of("BTCUSDT", START_MS, 3)]
+    builder.add(SECONDS, [Record(SECONDS.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
+    found = Found()
+    account_symbol(found, "BTCUSDT", builder.batch.rows["BTCUSDT"], START_MS - 2000, -1)
+    account_unheard(found, "BTCUSDT", found.watermarks["BTCUSDT"], START_MS + 9000)
+    assert found.missing["BTCUSDT"][0] == [(START_MS - 2000, START_MS), (START_MS + 3000, START_MS + 9000)]
+
+
+def report(from_ms: int, to_ms: int | None, symbol: str = "BTCUSDT") -> FeedOutage:
+    return FeedOutage(
+        symbol=symbol, stream="kline_1s", cause=GapCause.SILENCE, from_time_ms=from_ms, to_time_ms=to_ms,
+        detail="", event_time_ms=from_ms,
+    )  # fmt: skip
+
+
+def stored(*reports: FeedOutage) -> Batch:
+    record = Record(TOPICS.feed_outage.name, 0, 0, b"")
+    return Batch(outages=[(one, record) for one in reports])  # type: ignore[misc]  # duck-typed
+
+
+def positions_at(offset: int) -> Positions:
+    positions = Positions()
+    positions.by_partition[SECONDS] = Position(uuid.UUID(int=1), offset, offset)
+    return positions
+
+
+def test_only_what_is_out_and_only_when_the_log_is_read_to_its_end() -> None:
+    unheard = Unheard(TOPICS)
+    unheard.load({}, {"BTCUSDT": -500, "ETHUSDT": -500})
+    known = ("BTCUSDT", "ETHUSDT")
+    logs = LogEnds(START_MS + 60_000, {SECONDS: 8})
+    assert unheard.candidates(Batch(), positions_at(8), known, logs) == {}
+    unheard.committed(stored(report(START_MS, None)))
+    assert unheard.candidates(Batch(), positions_at(7), known, logs) == {}
+    last = Batch(progress={SECONDS: Progress(7, 8)})
+    assert unheard.candidates(last, positions_at(7), known, logs) == {"BTCUSDT": START_MS + 60_000 - LATE_MS - 1000}
+    # The same answer of the broker tells nothing new.
+    assert unheard.candidates(Batch(), positions_at(8), known, logs) == {}
+
+
+@pytest.mark.parametrize(
+    ("ending", "is_out"),
+    [(report(START_MS, START_MS + 5000), False), (report(START_MS - 9000, START_MS - 8000), True),
+     (report(START_MS + 2000, START_MS + 3000), False), (report(START_MS, START_MS + 5000, "ETHUSDT"), True)],
+)  # fmt: skip
+def test_an_outage_ends_as_it_does_in_the_store(ending: FeedOutage, *, is_out: bool) -> None:
+    unheard = Unheard(TOPICS)
+    unheard.load({"BTCUSDT": START_MS}, {"BTCUSDT": 0})
+    unheard.committed(stored(ending))
+    logs = LogEnds(START_MS + 60_000, {SECONDS: 8})
+    assert bool(unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)) is is_out
+
+
+def test_where_to_go_on_and_what_is_lost() -> None:
+    ours, other = uuid.UUID(int=1), uuid.UUID(int=2)
+    log = LogRange(ours, 30, 50)
+    assert resolve(None, LogRange(ours, 0, 50)) == (Position(ours, 0, 0), None)
+    assert resolve(None, log) == (Position(ours, 30, 30), GapCause.LOG_EXPIRED)
+    assert resolve(Checkpoint(ours, 40, 1), log) == (Position(ours, 40, 40), None)
+    assert resolve(Checkpoint(ours, 10, 1), log) == (Position(ours, 10, 30), GapCause.LOG_EXPIRED)
+    assert resolve(Checkpoint(ours, 60, 1), log) == (Position(ours, 60, 30), GapCause.OFFSET_JUMP)
+    assert resolve(Checkpoint(other, 40, 1), log) == (Position(ours, 40, 30), GapCause.LOG_EXPIRED)
+
+
+def minute(**changes: object) -> Kline:
+    return kline(interval=Interval.M1, close_time_ms=START_MS + 59_999, event_time_ms=START_MS + 60_005, **changes)
+
+
+def test_closed_minutes_are_kept_and_forming_ones_passed_over() -> None:
+    builder = BatchBuilder(TOPICS)
+    newer = msgspec.structs.replace(minute(trade_count=8), event_time_ms=START_MS + 60_010)
+    values = [
+        encode_record(minute(is_closed=False)),
+        encode_record(newer),
+        encode_record(minute()),
+        b"{",
+        encode_record(kline()),
+        encode_record(minute(is_closed=False)).replace(b'"is_closed":false', b'"is_closed": false'),
+    ]
+    builder.add(MINUTES, [Record(MINUTES.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
+    batch = builder.batch
+    assert [one for one, _ in batch.minutes.values()] == [newer]
+    assert [letter.offset for letter in batch.dead_letters] == [3, 4, 5]
+    assert batch.progress[MINUTES].next_offset == 6
