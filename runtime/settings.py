@@ -60,7 +60,8 @@ class ExchangeSettings(BaseSettings):
         "BTCUSDT,ETHUSDT,BNBUSDT,SOLUSDT,XRPUSDT", description="comma list, or top:N = the N most traded"
     )
     streams: str = Field(
-        "kline_1s,kline_1m,trade,depth,depth20,bookTicker,miniTicker", description="comma list of streams"
+        "kline_1s,kline_1m,trade,depth,depth20,bookTicker,miniTicker",
+        description="comma list of streams; rows, candles and the ledger need kline_1s",
     )
 
     def ws_urls(self) -> tuple[str, ...]:

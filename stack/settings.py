@@ -77,7 +77,9 @@ class StackSettings(BaseSettings):
     symbols: Annotated[str, AfterValidator(_symbols)] = Field(
         DEFAULT_SYMBOLS, description="comma list, or `top:N`: the N most traded of the exchange"
     )
-    streams: Annotated[str, AfterValidator(_streams)] = Field(",".join(Stream), description="comma list of streams")
+    streams: Annotated[str, AfterValidator(_streams)] = Field(
+        ",".join(Stream), description="comma list of streams; rows, candles and the ledger need `kline_1s`"
+    )
     data_dir: Path = Field(Path(".candlewire"), description="directory of all state")
     port: Port = Field(8000, description="port of the web pages and the HTTP API")
     stream_port: Port = Field(5000, description="port of the WebSocket relay")

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from market.stream import Stream
 from runtime.clock import SystemClock, sleep_s
 from runtime.symbol_choice import forget_choices
 from stack import check, credentials, leftovers, ports, status
@@ -139,6 +140,10 @@ class _Run:
         self._say(f"source: {source.name} ({label}), symbols: {settings.symbols}")
         if source.note:
             self._say(source.note)
+        if Stream.KLINE_1S not in settings.streams.split(","):
+            self._say(
+                "STREAMS has no kline_1s: no rows are stored and no candles made; pages show the exchange's history"
+            )
         return plan, programs
 
     def _describe(self, plan: RunPlan, programs: list[Program]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from runtime.settings import DatabaseSettings, KafkaSettings, RoomSettings, split_list
+from runtime.settings import DatabaseSettings, ExchangeSettings, KafkaSettings, RoomSettings, split_list
 
 
 class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
@@ -37,6 +37,9 @@ class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
     )
     kafka_retention_ms: int | None = Field(None, ge=1_000, description="retention of every topic, this run")
     source: str = Field("sim", pattern="^(binance|sim|tape)$", description="where the data come from (labels)")
+    streams: str = Field(
+        str(ExchangeSettings.model_fields["streams"].default), description="comma list of streams that are asked for"
+    )
 
     def allowed_hosts(self) -> list[str]:
         """Host names that the site answers to."""

@@ -26,7 +26,8 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verdict(feed: Mapping[str, Any], readers: Sequence[Reader], broker_error: str | None) -> tuple[str, str]:
-    """The verdict's word and its reason. `feed` as ledger_selectors.feed_state gives it."""
+    """The verdict's word and its reason. `feed` as ledger_selectors.feed_state gives it; `has_seconds` false in it:
+    the 1 s klines are not asked for."""
     expired = [r for r in readers if r.headroom_seconds is not None and r.headroom_seconds <= 0]
     if expired:
         names = ", ".join(f"{r.topic}/{r.partition}" for r in expired)
@@ -41,7 +42,9 @@ def verdict(feed: Mapping[str, Any], readers: Sequence[Reader], broker_error: st
         more = f" and {len(feed['outages']) - 1} more" if len(feed["outages"]) > 1 else ""
         reasons.append(f"feed out: {feed['outages'][0]}{more}")
     age_s = feed["seconds_since_progress"]
-    if age_s is None:
+    if not feed.get("has_seconds", True):
+        reasons.append("STREAMS has no kline_1s: no rows, no candles of our own, nothing to account for")
+    elif age_s is None:
         reasons.append("nothing has been stored yet")
     elif age_s > STALE_AFTER_S:
         reasons.append(f"nothing new stored for {age_s:.0f} s")

@@ -48,19 +48,41 @@ def none_left(data_dir: Path) -> bool:
 @pytest.fixture
 def whole(tmp_path: Path) -> Iterator[StackProcess]:
     """A whole stack of this test's own."""
-    with StackProcess(tmp_path / "stack", SOURCE="sim", SYMBOLS="BTCUSDT", STREAMS="kline_1s") as stack:
+    with StackProcess(tmp_path / "stack", SOURCE="sim", SYMBOLS="top:3", STREAMS="kline_1s") as stack:
         yield stack
+
+
+def followed(stack: StackProcess) -> list[str]:
+    """The symbols that the aggregator follows, in their order."""
+    with stack.connect() as connection:
+        query = "select symbol from market_symbol where is_followed order by rank"
+        return [symbol for (symbol,) in wait_for("symbols", lambda: connection.execute(query).fetchall(), 60)]
+
+
+def stored(stack: StackProcess) -> list[str]:
+    """The symbols that the producer brings."""
+    query = (
+        "select array_agg(distinct symbol order by symbol) from kline_1s where source = 'stream' having count(*) > 9"
+    )
+    with stack.connect() as connection:
+        found: list[str] = wait_for("rows", lambda: connection.execute(query).fetchone(), 60)[0]
+        return found
 
 
 @pytest.mark.timeout(400)
 def test_kill_9_leaves_no_orphan_and_the_next_start_works(whole: StackProcess) -> None:
     assert len(processes_of(whole.data_dir)) > len(whole.status()["rooms"])
+    symbols = whole.status()["symbols"]
+    assert len(symbols) == 3
+    assert followed(whole) == symbols, "what top:3 means is the same for every room"
+    assert stored(whole) == sorted(symbols)
     whole.kill_up()
     wait_for("every process to be gone", lambda: none_left(whole.data_dir), GONE_DEADLINE_S)
     assert whole.command("status").returncode == 1
 
     whole.start()
     assert whole.command("status").returncode == 0
+    assert whole.status()["symbols"] == symbols, "top:3 means the same after a restart"
     whole.send(signal.SIGTERM)
     assert whole.wait_ended(STOP_CONTRACT_S) == 0
     assert none_left(whole.data_dir)

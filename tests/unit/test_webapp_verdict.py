@@ -36,6 +36,8 @@ def test_words_follow_the_worst_that_is_known() -> None:
     assert "and 1 more" in reason
     assert verdict({**QUIET, "seconds_since_progress": None}, [], None)[0] == "degraded"
     assert verdict({**QUIET, "seconds_since_progress": 11.0}, [], None)[0] == "degraded"
+    word, reason = verdict({**QUIET, "seconds_since_progress": None, "has_seconds": False}, [], None)
+    assert (word, "STREAMS has no kline_1s" in reason, "nothing has been stored" in reason) == ("degraded", True, False)
     assert verdict(QUIET, [reader(lag_seconds=60.0, headroom_seconds=840.0)], None)[0] == "degraded"
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.conf import settings
 
 from runtime.clock import SystemClock
+from runtime.settings import split_list
 from webapp.ledger_selectors import checkpoints, feed_state
 from webapp.verdict import Reader, verdict
 
@@ -37,7 +38,8 @@ class StatusCache:
 
 def _status() -> dict[str, Any]:
     readers, broker_error = _readers()
-    word, reason = verdict(feed_state(), readers, broker_error)
+    streams = split_list(settings.ROOM.streams)
+    word, reason = verdict(feed_state() | {"has_seconds": "kline_1s" in streams}, readers, broker_error)
     return {"verdict": word, "reason": reason, "readers": readers}
 
 
