@@ -77,11 +77,13 @@ class ApiErrors:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """The database away: 503 at once, for pages and APIs alike. Our own bugs: logged, 500."""
+        from webapp.pages.views import unavailable
+
         if isinstance(error, (DatabaseError, InterfaceError)):
             log.warning("database_error", path=request.path, error=str(error).splitlines()[0] if str(error) else "")
             if request.path.startswith("/api/"):
                 return api_error(request, 503, "the database does not answer; try again")
-            return HttpResponse("The database does not answer. Try again.", status=503, content_type="text/plain")
+            return unavailable(request)
         if request.path.startswith("/api/"):
             log.exception("request_failed", path=request.path, exc_info=error)
             return api_error(request, 500, "")

@@ -27,6 +27,7 @@ API: Final = {
 }
 #: Bars of the first page; static/js/history.js asks for the same address, which the page preloads.
 PAGE_BARS: Final = 1_000
+UNAVAILABLE_AGAIN_S: Final = 3
 CHART_LIBRARY: Final = "vendor/lightweight-charts/lightweight-charts.standalone.production.mjs"
 SOURCE_WORDS: Final = {
     "sim": "Prices of a simulated exchange, not of a real market",
@@ -109,6 +110,17 @@ def favicon(request: HttpRequest) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Any path that leads nowhere; the site's handler404."""
     return _problem(request, 404, "Nothing here", "This address leads to no page of Candlewire.")
+
+
+def unavailable(request: HttpRequest) -> HttpResponse:
+    """The database is away: the page says so, goes on asking, and comes when it is back."""
+    words = (
+        "The database does not answer. What comes in from the exchange meanwhile is kept and stored once it does. "
+        "This page asks again by itself."
+    )
+    answer = _problem(request, 503, "The database is away", words, again_s=UNAVAILABLE_AGAIN_S)
+    answer["Retry-After"] = str(UNAVAILABLE_AGAIN_S)
+    return answer
 
 
 def _problem(request: HttpRequest, status: int, title: str, words: str, *, again_s: int = 0) -> HttpResponse:

@@ -1,0 +1,25 @@
+"""Pages while the database is away: one of ours, styled, that asks again; never a stack trace, never plain text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from tests.stack_process import free_port, wait_for
+from tests.webapp_process import DEADLINE_S, run_webapp
+
+
+def test_a_page_says_that_the_database_is_away_and_asks_again(tmp_path: Path) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    with run_webapp({}, tmp_path / "log", DATABASE_URL=nowhere, ANALYST_DATABASE_URL="") as process:
+        wait_for("the web application", lambda: process.readiness()[0] == 503, DEADLINE_S)
+        answer = httpx.get(f"{process.url}/chart/BTCUSDT", timeout=DEADLINE_S)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
+        assert "The database is away" in answer.text
+        assert '<meta http-equiv="refresh"' in answer.text
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        # Pages that need no data are there.
+        assert httpx.get(f"{process.url}/about/", timeout=DEADLINE_S).status_code == 200
+    assert "Traceback" not in (tmp_path / "log").read_text()
