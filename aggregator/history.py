@@ -1,7 +1,7 @@
 """History that charts need, from the exchange's REST klines: source `rest`, never over a complete bar of our own.
 
-One call (1,000 bars of one interval) is one slice; the weight budget is ExchangeRest's. Nothing is remembered but
-`market_symbol.history_loaded_at`: a restart in the middle of a symbol loads that symbol again.
+One call (at most 1,000 bars of one interval, newest first) is one slice; the weight budget is ExchangeRest's. Nothing
+is remembered but `market_symbol.history_loaded_at`: a restart in the middle of a symbol loads that symbol again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from market.interval import Interval
 from market.kline import Kline
 from runtime.clock import Clock
 from runtime.database import Connection, TupleRow
-from runtime.exchange_rest import ExchangeRest, RestRefused
+from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused
 from runtime.logs import get_logger
 
-BARS: Final = 1_000
 ORDER: Final = (Interval.M1, Interval.H1, Interval.M5, Interval.M15, Interval.H4, Interval.D1)
 TOP_UP_MAX_SYMBOLS: Final = 50
 
@@ -87,11 +86,13 @@ log = get_logger(__name__)
 class History:
     """Loads what is missing, slice by slice. Used by one thread at a time."""
 
-    def __init__(self, rest: ExchangeRest, clock: Clock) -> None:
+    def __init__(self, rest: ExchangeRest, clock: Clock, bars: int = MAX_KLINE_ROWS) -> None:
         self._rest = rest
         self._clock = clock
+        self._bars = bars
         self._symbol = ""
-        self._left: list[Interval] = []
+        #: interval, how many bars of it are still to come, and the time they end before (None = now)
+        self._left: list[tuple[Interval, int, int | None]] = []
 
     def load_until(self, connection: Connection[TupleRow], end_s: float) -> None:
         """Slices until nothing is missing or the monotonic clock passes `end_s`. Raises RestUnavailable."""
@@ -105,16 +106,18 @@ class History:
             connection.commit()
             if row is None:
                 return False
-            self._symbol, self._left = row[0], list(ORDER)
-        interval = self._left[0]
+            self._symbol, self._left = row[0], [(interval, self._bars, None) for interval in ORDER]
+        interval, bars, end_ms = self._left[0]
         try:
-            klines = self._closed(self._symbol, interval, None, None)
+            klines = self._closed(self._symbol, interval, None, end_ms, min(bars, MAX_KLINE_ROWS))
         except (RestRefused, BadFrame) as error:
             log.warning("history_refused", symbol=self._symbol, interval=interval.value, error=str(error))
             klines = []
         with connection.transaction():
             store(connection, self._symbol, interval, klines, is_published=False)
         self._left.pop(0)
+        if bars > len(klines) == MAX_KLINE_ROWS:
+            self._left.insert(0, (interval, bars - len(klines), klines[0].open_time_ms - 1))
         if not self._left:
             self._finish(connection)
         return True
@@ -147,11 +150,13 @@ class History:
                 make_parents(connection, [symbol] * 2, [first, last])
             log.info("first_minutes_taken_from_exchange", symbol=symbol, minutes=len(klines))
 
-    def _closed(self, symbol: str, interval: Interval, start_ms: int | None, end_ms: int | None) -> list[Kline]:
+    def _closed(
+        self, symbol: str, interval: Interval, start_ms: int | None, end_ms: int | None, limit: int = MAX_KLINE_ROWS
+    ) -> list[Kline]:
         """Closed rows by the exchange's own clock; without an end, up to the bar before the forming one."""
         now_ms = self._rest.server_time_ms()
         newest_ms = interval.floor(now_ms) - 1
-        klines = self._rest.klines(symbol, interval, start_ms, newest_ms if end_ms is None else end_ms, BARS)
+        klines = self._rest.klines(symbol, interval, start_ms, newest_ms if end_ms is None else end_ms, limit)
         return [kline for kline in klines if kline.close_time_ms < now_ms]
 
 

@@ -74,8 +74,8 @@ class Work:
         self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
         self._publisher = Publisher(settings.kafka_bootstrap_servers)
         self._symbols = SymbolChoice(settings.symbols, settings.source, settings.exchange_rest_url, settings.data_dir)
-        self._history = History(self._rest, clock)
-        self._first_seconds = FirstSeconds(self._rest, clock)
+        self._history = History(self._rest, clock, settings.history_bars)
+        self._first_seconds = FirstSeconds(self._rest, clock, settings.history_seconds)
         self._repair = Repair(self._rest, clock, Limits.of(settings))
 
     def install(self) -> None:
