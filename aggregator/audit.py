@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final
 
 from aggregator.publish import to_candle
@@ -27,8 +28,8 @@ from runtime.database import Connection, TupleRow, connect
 from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused
 from runtime.settings import load
 
-#: Calls under way at once while the database counts.
-REST_THREADS: Final = 2
+#: Each with a connection of its own; one asks the exchange while the other one's seconds are added up.
+WORKERS: Final = 2
 _AT: Final = "timestamptz 'epoch' + %s * interval '1 millisecond'"
 STORED: Final = f"""
 select {AS_CANDLE} from aggregated_kline k where k.symbol = %s and k.interval = '1m' and k.source = 'seconds'
@@ -94,23 +95,35 @@ def compare(
         yield Minute(candle.symbol, "1m", candle.open_time_ms, state, sorted(columns), list(tolerances))
 
 
-def audit(connection: Connection[TupleRow], rest: ExchangeRest, spans: Sequence[Span]) -> list[Minute]:
-    """Verdicts on the minutes of the spans, in their order. Raises RestUnavailable."""
-    with ThreadPoolExecutor(REST_THREADS) as pool:
-        return [minute for span, klines in _asked(pool, rest, spans) for minute in _of_span(connection, span, klines)]
+def audit(
+    open_connection: Callable[[], Connection[TupleRow]], rest: ExchangeRest, spans: Sequence[Span]
+) -> list[Minute]:
+    """Verdicts on the minutes of the spans, by symbol and time, with WORKERS connections. Raises RestUnavailable."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        shares = pool.map(
+            lambda worker: _audit_share(open_connection, rest, spans[worker::WORKERS]),
+            range(WORKERS),
+        )
+        return sorted(chain.from_iterable(shares), key=lambda minute: (minute.symbol, minute.open_time))
 
 
-def _asked(pool: Executor, rest: ExchangeRest, spans: Sequence[Span]) -> Iterable[tuple[Span, list[Kline]]]:
-    """Each span with the exchange's rows, asked for ahead while the caller works."""
-    return zip(spans, pool.map(lambda span: _of_exchange(rest, span), spans), strict=True)
+def _audit_share(
+    open_connection: Callable[[], Connection[TupleRow]], rest: ExchangeRest, spans: Sequence[Span]
+) -> list[Minute]:
+    if not spans:
+        return []
+    with open_connection() as connection:
+        connection.execute("set jit = off")
+        connection.commit()
+        return [minute for span in spans for minute in _of_span(connection, rest, span)]
 
 
-def _of_span(connection: Connection[TupleRow], span: Span, exchange: Sequence[Kline]) -> Iterator[Minute]:
+def _of_span(connection: Connection[TupleRow], rest: ExchangeRest, span: Span) -> Iterator[Minute]:
     bounds = [span.symbol, span.from_ms, span.to_ms]
     with connection.transaction():
         candles = [to_candle(row) for row in connection.execute(STORED, bounds).fetchall()]
         unlike: dict[int, list[str]] = dict(connection.execute(UNLIKE_SECONDS, bounds).fetchall()) if candles else {}
-    return compare(candles, exchange, unlike)
+    return compare(candles, _of_exchange(rest, span) if candles else [], unlike)
 
 
 def spans_of(symbol: str, from_ms: int, to_ms: int) -> list[Span]:
@@ -146,14 +159,13 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     settings = load(AggregatorSettings)
     rest = ExchangeRest(settings.rest_urls(), SystemClock(), settings.history_weight_per_minute)
+    spans: list[Span] = []
     with connect(settings.database_url, "audit") as connection:
-        connection.execute("set jit = off")
-        spans: list[Span] = []
         for symbol, newest_ms in connection.execute(NEWEST, [options.symbol, options.symbol]).fetchall():
             end_ms = options.end if options.end is not None else Interval.M1.floor(newest_ms)
             start_ms = options.start if options.start is not None else end_ms - HOUR_MS
             spans += spans_of(symbol, start_ms, end_ms)
-        minutes = audit(connection, rest, spans)
+    minutes = audit(lambda: connect(settings.database_url, "audit"), rest, spans)
     counts = {state: sum(m.state == state for m in minutes) for state in ("equal", "different", "not_comparable")}
     if options.json:
         print(json.dumps({"compared": len(minutes), **counts, "minutes": [asdict(minute) for minute in minutes]}))

@@ -22,6 +22,8 @@ BENCHES = {
     "inserter": "bench.inserter",
     "rollup": "bench.roll_up",
     "latency": "bench.latency",
+    "audit": "bench.audit",
+    "backfill": "bench.backfill",
 }
 
 

@@ -66,16 +66,19 @@ class Page:
         if interval != Interval.S1:
             where.append("interval = %s")
             values.append(interval)
-        bounds: list[Any] = []
-        if self.start_ms is not None:
-            where.append("open_time >= %s")
-            bounds.append(to_time(self.start_ms))
-        if self.end_ms is not None:
-            where.append("open_time <= %s")
-            bounds.append(to_time(self.end_ms))
+        condition, bounds = self.bounds()
         direction = "asc" if self.oldest_first else "desc"
-        inner = f"select * from {table} where {' and '.join(where)} order by open_time {direction} limit %s"
+        inner = f"select * from {table} where {' and '.join(where)}{condition} order by open_time {direction} limit %s"
         return f"select {columns} from ({inner}) page order by open_time", [*values, *bounds, self.limit]
+
+    def bounds(self) -> tuple[str, list[Any]]:
+        """Condition on open_time, to be put after others, and its values."""
+        condition, values = "", []
+        for sign, time_ms in ((">=", self.start_ms), ("<=", self.end_ms)):
+            if time_ms is not None:
+                condition += f" and open_time {sign} %s"
+                values.append(to_time(time_ms))
+        return condition, values
 
     def open_times_ms(self, grid: Grid) -> range:
         """Open times that rows of the page can have; oldest first, no further than its rows reach without a hole."""
@@ -88,6 +91,11 @@ class Page:
 
 def native_klines(symbol: str, interval: Interval, page: Page) -> Rows:
     """Rows of NATIVE_COLUMNS, oldest first; money as stored, as text."""
+    return fetch(*page.sql(native_columns(interval), symbol, interval))
+
+
+def native_columns(interval: Interval) -> str:
+    """SQL of NATIVE_COLUMNS."""
     shared = ", ".join(
         [
             *(ms(name) for name in ("open_time", "close_time")),
@@ -104,7 +112,7 @@ def native_klines(symbol: str, interval: Interval, page: Page) -> Rows:
             f"row_count, expected_count, {ms('covered_until')}, is_complete, is_closed, source, revision, "
             f"{ms('event_time')}, {ms('updated_at')}"
         )
-    return fetch(*page.sql(f"{shared}, {own}", symbol, interval))
+    return f"{shared}, {own}"
 
 
 def binance_klines(symbol: str, interval: str, page: Page, zone_ms: int, unit: int) -> Rows:

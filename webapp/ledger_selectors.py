@@ -1,4 +1,4 @@
-"""What is stored, what is missing and why: gaps, minutes, completeness, checkpoints."""
+"""What is stored, what is missing and why: gaps, minutes, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from django.db.models import Q
 
-from market.interval import SECOND_MS, Interval
+from market.interval import Interval
 from webapp.models import FeedOutage, KlineCheckpoint, KlineGap
-from webapp.selectors import EPOCH, Rows, fetch, ms, to_time
+from webapp.selectors import EPOCH, fetch, ms, to_time
 
 MAX_GAPS: Final = 5_000
 MINUTE_COLUMNS: Final = (
@@ -111,58 +111,6 @@ def complete_since_ms(symbol: str) -> int | None:
     repaired nor absent at the exchange, else its first second. None before the first row."""
     since: int | None = fetch(_COMPLETE_SINCE, [symbol] * 3)[0][0]
     return since
-
-
-_COMPLETENESS: Final = f"""
-    with bound as (
-        select w.symbol, greatest(%s, f.first_time) as from_time, least(%s, w.event_time) as to_time
-        from symbol_watermark w
-        cross join lateral (
-            select min(least_time) as first_time from (
-                (select open_time as least_time from kline_1s where symbol = w.symbol order by open_time limit 1)
-                union all (select min(from_time) from kline_gap where symbol = w.symbol and interval = '1s')
-            ) earliest
-        ) f
-        where w.stream = 'kline_1s' and (%s::text is null or w.symbol = %s)
-    ), hour as (
-        select symbol, h, greatest(h, from_time) as from_time, least(h + interval '1 hour', to_time) as to_time
-        from bound cross join lateral generate_series(date_trunc('hour', from_time), to_time, interval '1 hour') h
-        where h < to_time
-    ), stored as (
-        select k.symbol, date_trunc('hour', k.open_time) as h,
-            count(*) filter (where source = 'stream') as stream,
-            count(*) filter (where source in ('rest', 'archive')) as rest,
-            count(*) filter (where source = 'trades') as trades
-        from kline_1s k join bound b on b.symbol = k.symbol
-            and k.open_time >= b.from_time and k.open_time < b.to_time
-        group by 1, 2
-    ), missing as (
-        select h.symbol, h.h,
-            count(*) filter (where g.state = 'absent') as absent,
-            count(*) filter (where g.state <> 'absent') as open
-        from hour h
-        join kline_gap g on g.symbol = h.symbol and g.interval = '1s' and g.state <> 'repaired'
-            and g.from_time < h.to_time and g.to_time > h.from_time
-        cross join lateral generate_series(
-            greatest(g.from_time, h.from_time), least(g.to_time, h.to_time) - interval '1 second', interval '1 second'
-        ) second
-        where not exists (select from kline_1s k where k.symbol = h.symbol and k.open_time = second)
-        group by 1, 2
-    )
-    select h.symbol, {ms("h.h")}, ceil(extract(epoch from h.to_time - h.from_time))::bigint,
-        coalesce(s.stream, 0), coalesce(s.rest, 0), coalesce(s.trades, 0), coalesce(m.absent, 0), coalesce(m.open, 0)
-    from hour h left join stored s using (symbol, h) left join missing m using (symbol, h)
-    order by 1, 2
-"""
-
-
-def completeness(symbol: str | None, from_ms: int, to_ms: int) -> list[dict[str, object]]:
-    """Seconds by hour. `expected` are those of the range from the first that is known of the symbol up to its
-    watermark; `rest` includes archive files; `open` includes what cannot be repaired."""
-    first_ms, end_ms = from_ms - from_ms % SECOND_MS, to_ms - to_ms % SECOND_MS
-    names = ("symbol", "hour", "expected", "stream", "rest", "trades", "absent", "open")
-    rows: Rows = fetch(_COMPLETENESS, [to_time(first_ms), to_time(end_ms), symbol, symbol])
-    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def newest_ms(symbol: str | None) -> int | None:

@@ -18,7 +18,9 @@ import httpx
 import psycopg
 import pytest
 
+from aggregator.completeness import mark_uncounted, recount
 from market.interval import HOUR_MS, MINUTE_MS, Interval
+from runtime.database import connect
 from runtime.kafka_client import load_topics, new_producer
 from tests.conftest import Engines, with_database
 from tests.stack_process import free_port, wait_for
@@ -37,6 +39,9 @@ from tests.webapp_process import (
 MINUTES = make_klines("BTCUSDT", Interval.M1, END_MS, 130)
 SECONDS = make_klines("BTCUSDT", Interval.S1, END_MS, 4000)
 GAP = (END_MS - 30 * MINUTE_MS, END_MS - 29 * MINUTE_MS + 5_000)
+#: When the candles of this module were written, and the one that was revised twice, a second apart, after that.
+KNOWN_MS = END_MS + 60_000
+REVISED = MINUTES[-2]
 ABSENT = (END_MS - 10 * MINUTE_MS, END_MS - 10 * MINUTE_MS + 2_000)
 
 
@@ -46,7 +51,6 @@ def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.Temp
     missing = [GAP, ABSENT]
     with psycopg.connect(module_database) as connection:
         insert_symbols(connection, "BTCUSDT")
-        insert_klines(connection, MINUTES)
         stored = [k for k in SECONDS if not any(a <= k.open_time_ms < b for a, b in missing)]
         insert_klines(connection, stored)
         for (from_ms, to_ms), state in zip(missing, ("open", "absent"), strict=True):
@@ -59,6 +63,24 @@ def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.Temp
         connection.execute(
             "insert into kline_checkpoint (topic, topic_id, partition, next_offset, epoch) "
             "values ('kline_1s', gen_random_uuid(), 0, 0, 1), ('no_such_topic', gen_random_uuid(), 0, 0, 1)"
+        )
+    with connect(module_database, "test") as counting:
+        mark_uncounted(counting)
+        assert recount(counting).hours == 2
+    with psycopg.connect(module_database) as connection:
+        insert_klines(connection, MINUTES)
+        connection.execute("update aggregated_kline set updated_at = %s", [moment(KNOWN_MS)])
+        revise = "update aggregated_kline set high = high + %s, revision = %s, updated_at = %s where open_time = %s"
+        for revision in (1, 2):
+            at = moment(KNOWN_MS + revision * 1000)
+            connection.execute(revise, [revision, revision, at, moment(REVISED.open_time_ms)])
+        connection.execute(
+            "insert into minute_audit (symbol, open_time, state, reason, differences, tolerances, compared_with,"
+            " revision, rechecks, needs_person) values"
+            " ('BTCUSDT', %s, 'equal', null, '{}', '{quote_truncation}', 'stream', 0, 0, false),"
+            " ('BTCUSDT', %s, 'different', null, '{\"high\": [\"3\", \"1.50\"]}', '{}', 'rest', 2, 2, true),"
+            " ('BTCUSDT', %s, 'not_comparable', '55 of 60 seconds', '{}', '{}', null, 0, 0, false)",
+            [moment(END_MS - n * MINUTE_MS) for n in (3, 2, 1)],
         )
     analyst = with_database(engines.analyst_database_url, name_of(module_database))
     variables = {"DATABASE_URL": module_database, "ANALYST_DATABASE_URL": analyst}
@@ -128,6 +150,43 @@ def test_completeness_adds_up(webapp: WebappProcess) -> None:
     assert (hours[1]["open"], hours[1]["absent"]) == (65, 2)
 
 
+def test_completeness_is_of_whole_hours_and_says_how_old_it_is(webapp: WebappProcess) -> None:
+    hours = get(webapp, "completeness", to=END_MS - HOUR_MS // 2, **{"from": END_MS - HOUR_MS // 2 - 1})["hours"]
+    assert [(hour["hour"], hour["expected"]) for hour in hours] == [(END_MS - HOUR_MS, 3600)]
+    assert hours[0]["updated_at_ms"] > 0
+
+
+def test_audit_counts_all_and_lists_what_is_asked_for(webapp: WebappProcess) -> None:
+    body = get(webapp, "audit", symbol="BTCUSDT")
+    assert body["counts"] == {"equal": 1, "different": 1, "not_comparable": 1, "needs_person": 1}
+    assert [row["state"] for row in body["minutes"]] == ["not_comparable", "different", "equal"]
+    assert body["minutes"][2]["tolerances"] == ["quote_truncation"]
+    assert body["minutes"][0]["reason"] == "55 of 60 seconds"
+    (only,) = get(webapp, "audit", state="different")["minutes"]
+    assert (only["symbol"], only["differences"], only["needs_person"]) == ("BTCUSDT", {"high": ["3", "1.50"]}, True)
+
+
+def test_revisions_and_what_was_known_at_a_moment(webapp: WebappProcess) -> None:
+    body = get(webapp, "revisions", symbol="BTCUSDT", interval="1m")
+    rows = [dict(zip(body["columns"], row, strict=True)) for row in body["rows"]]
+    highs = [str(REVISED.high + more) for more in (0, 1, 3)]
+    assert [(row["revision"], row["high"]) for row in rows] == list(enumerate(highs))
+    assert [row["open_time_ms"] for row in rows] == [REVISED.open_time_ms] * 3
+    assert [row["replaced_at_ms"] is None for row in rows] == [False, False, True]
+
+    def known(at_ms: int) -> list[tuple[int, str, int]]:
+        page = get(webapp, "klines", symbol="BTCUSDT", interval="1m", limit=3, known_at=at_ms)
+        found = [dict(zip(page["columns"], row, strict=True)) for row in page["rows"]]
+        return [(row["open_time_ms"], row["high"], row["revision"]) for row in found]
+
+    assert known(KNOWN_MS - 1) == []
+    for revision, high in enumerate(highs):
+        newest = known(KNOWN_MS + revision * 1000 + 999)
+        assert [row[0] for row in newest] == [kline.open_time_ms for kline in MINUTES[-3:]]
+        assert newest[1] == (REVISED.open_time_ms, high, revision)
+        assert [row[2] for row in newest] == [0, revision, 0]
+
+
 def test_gaps_by_range(webapp: WebappProcess) -> None:
     def gaps(from_ms: int, to_ms: int) -> list[int]:
         query = {"symbol": "BTCUSDT", "from": from_ms, "to": to_ms}
@@ -186,6 +245,11 @@ def test_symbols_checkpoints_status(webapp: WebappProcess) -> None:
         ("minutes?symbol=BTCUSDT&interval=1s", 400, "interval"),
         ("completeness?from=0&to=1795219200000", 400, "from"),
         ("gaps?from=2&to=1", 400, "to"),
+        ("audit?state=fine", 400, "state"),
+        ("audit?from=0&to=1795219200000", 400, "from"),
+        ("revisions?interval=1m", 400, "symbol"),
+        ("klines?symbol=BTCUSDT&interval=1s&known_at=1", 400, "known_at"),
+        ("klines?symbol=BTCUSDT&interval=1m&known_at=then", 400, "known_at"),
     ],
 )
 def test_problems(webapp: WebappProcess, path: str, status: int, parameter: str) -> None:

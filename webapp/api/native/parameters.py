@@ -8,9 +8,10 @@ from typing import Final
 from django.http import QueryDict
 
 from market.errors import UnknownInterval, UnknownSymbol
-from market.interval import Interval
+from market.interval import STORED_INTERVALS, Interval
 from market.symbol import parse_symbol
 from webapp.api.native.problems import BadParameter
+from webapp.proof_selectors import AUDIT_STATES
 from webapp.selectors import EPOCH, symbol_exists
 
 LAST_MS: Final = 253_402_300_799_000
@@ -80,6 +81,22 @@ def time_ms(query: QueryDict, name: str) -> int | None:
     if text.isdigit() or not 0 <= since_ms <= LAST_MS:
         raise BadParameter(name, f"{text!r} is not a time", "milliseconds since 1970, or ISO 8601")
     return since_ms
+
+
+def known_at_ms(query: QueryDict, of: Interval) -> int | None:
+    """`known_at` as ms; not for 1s, whose rows keep no history."""
+    moment_ms = time_ms(query, "known_at")
+    if moment_ms is not None and of is Interval.S1:
+        raise BadParameter("known_at", "seconds keep no history", [item.value for item in STORED_INTERVALS])
+    return moment_ms
+
+
+def audit_state(query: QueryDict) -> str | None:
+    """`state` of an audited minute; None = any."""
+    text = query.get("state")
+    if text is not None and text not in AUDIT_STATES:
+        raise BadParameter("state", "not a state of an audited minute", list(AUDIT_STATES))
+    return text
 
 
 def time_range(query: QueryDict, newest_ms: int, default_ms: int, maximum_ms: int) -> tuple[int, int]:

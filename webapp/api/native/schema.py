@@ -12,6 +12,7 @@ from rest_framework import serializers as s
 from market.interval import STORED_INTERVALS, Interval
 from webapp.kline_selectors import NATIVE_COLUMNS
 from webapp.ledger_selectors import MINUTE_COLUMNS
+from webapp.proof_selectors import AUDIT_STATES, REVISION_COLUMNS
 
 SOURCES: Final = ["binance", "sim", "tape"]
 TIME: Final = "milliseconds since 1970, or ISO 8601 (UTC without a zone)"
@@ -75,7 +76,7 @@ def _operation(
 
 def _rows(columns: Sequence[str]) -> s.Field[Any, Any, Any, Any]:
     about = "arrays in the order of `columns`, oldest first; money as text: " + ", ".join(columns)
-    return s.ListField(child=s.ListField(child=s.JSONField(allow_null=True)), help_text=about)
+    return s.ListField(child=s.ListField(child=s.JSONField()), help_text=about)
 
 
 def _columns(columns: Sequence[str]) -> s.Field[Any, Any, Any, Any]:
@@ -113,6 +114,9 @@ KLINES: Final = _operation(
         _parameter("start", f"oldest open time, inclusive: {TIME}", "1700000000000"),
         _parameter("end", f"end of the open times, exclusive: {TIME}", "2026-11-21T12:00:00Z"),
         _parameter("cursor", "next_cursor of the answer before: the page before it in time", "1700000000000"),
+        _parameter(
+            "known_at", f"closed candles as they stood at that moment, not for 1s: {TIME}", "2026-11-21T12:00:00Z"
+        ),
     ],
     {
         "symbol": s.CharField(),
@@ -176,7 +180,7 @@ MINUTES: Final = _operation(
 COMPLETENESS: Final = _operation(
     "Completeness",
     "Seconds stored and missing, by hour",
-    [_symbol(required=False), *_range("a day", "7 days")],
+    [_symbol(required=False), *_range("a day", "31 days")],
     {
         "hours": _many(
             "Hour",
@@ -184,8 +188,62 @@ COMPLETENESS: Final = _operation(
                 "symbol": s.CharField(),
                 "hour": s.IntegerField(help_text="its first ms"),
                 **{name: s.IntegerField() for name in ("expected", "stream", "rest", "trades", "absent", "open")},
+                "updated_at_ms": s.IntegerField(help_text="when it was counted"),
             },
         )
+    },
+)
+AUDIT: Final = _operation(
+    "Audit",
+    "Our minutes against the exchange's own",
+    [
+        _symbol(required=False),
+        *_range("a day", "31 days"),
+        _parameter("state", "only minutes of this state; the counts are of all", "different", enum=AUDIT_STATES),
+    ],
+    {
+        "from_ms": s.IntegerField(),
+        "to_ms": s.IntegerField(),
+        "counts": inline_serializer(
+            "AuditCounts", {name: s.IntegerField() for name in (*AUDIT_STATES, "needs_person")}
+        ),
+        "minutes": _many(
+            "AuditedMinute",
+            {
+                "symbol": s.CharField(),
+                "open_time_ms": s.IntegerField(),
+                "state": s.ChoiceField(AUDIT_STATES),
+                "reason": s.CharField(allow_null=True, help_text="why it is not comparable"),
+                "differences": s.DictField(
+                    child=s.ListField(child=s.CharField()), help_text="per column [ours, the exchange's]"
+                ),
+                "tolerances": s.ListField(
+                    child=s.CharField(), help_text="named habits of the exchange that were let by"
+                ),
+                "compared_with": s.ChoiceField(["stream", "rest"], allow_null=True),
+                "revision": s.IntegerField(help_text="of our candle"),
+                "rechecks": s.IntegerField(help_text="how often its seconds were fetched again"),
+                "needs_person": s.BooleanField(help_text="differs even after the rechecks"),
+                "audited_at_ms": s.IntegerField(),
+            },
+        ),
+    },
+)
+REVISIONS: Final = _operation(
+    "Revisions",
+    "What candles were before they were revised",
+    [
+        _symbol(required=True),
+        _interval([i.value for i in STORED_INTERVALS], "1m"),
+        *_range("a day", "366 days"),
+    ],
+    {
+        "symbol": s.CharField(),
+        "interval": s.ChoiceField([i.value for i in STORED_INTERVALS]),
+        "from_ms": s.IntegerField(),
+        "to_ms": s.IntegerField(),
+        "columns": _columns(REVISION_COLUMNS),
+        "rows": _rows(REVISION_COLUMNS),
     },
 )
 CHECKPOINTS: Final = _operation(

@@ -12,6 +12,8 @@ urlpatterns = [
     path("gaps", views.GapsView.as_view()),
     path("minutes", views.MinutesView.as_view()),
     path("completeness", views.CompletenessView.as_view()),
+    path("audit", views.AuditView.as_view()),
+    path("revisions", views.RevisionsView.as_view()),
     path("checkpoints", views.CheckpointsView.as_view()),
     path("status", views.StatusView.as_view()),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,13 +17,15 @@ from webapp.api.native.status import StatusCache
 from webapp.api.native.view import NativeView, answer
 from webapp.forming_bars import native_klines_to_now
 from webapp.kline_selectors import NATIVE_COLUMNS, Page
+from webapp.proof_selectors import REVISION_COLUMNS, audited, completeness, klines_known_at, revisions
 from webapp.selectors import market_list
 
 CLOCK: Final = SystemClock()
 DEFAULT_ROWS: Final = 500
 MAX_ROWS: Final = 1_000
 MAX_STRIP_BARS: Final = 3_000
-MAX_COMPLETENESS_MS: Final = 7 * DAY_MS
+MAX_COMPLETENESS_MS: Final = 31 * DAY_MS
+MAX_AUDIT_MS: Final = 31 * DAY_MS
 MAX_GAPS_MS: Final = 366 * DAY_MS
 STATUS: Final = StatusCache()
 
@@ -33,7 +36,8 @@ class KlinesView(NativeView):
     @extend_schema(**schema.KLINES)
     def get(self, request: Request) -> Response:
         """The newest candles before `end` (or before `cursor`), oldest first, the forming one last; page back with
-        `next_cursor`. `revision` -1: made of seconds, not stored yet."""
+        `next_cursor`. `revision` -1: made of seconds, not stored yet. With `known_at` the closed candles as they stood
+        at that moment."""
         query = request.query_params
         interval = parameters.interval(query)
         symbol = parameters.symbol(query)
@@ -41,9 +45,13 @@ class KlinesView(NativeView):
         start_ms, end_ms = parameters.time_ms(query, "start"), parameters.time_ms(query, "end")
         before = [time_ms for time_ms in (end_ms, parameters.cursor(query)) if time_ms is not None]
         last_ms = min(before) - 1 if before else None
+        known_at_ms = parameters.known_at_ms(query, interval)
+        page = Page(start_ms, last_ms, limit, oldest_first=False)
         rows = []
-        if last_ms is None or last_ms >= 0:
-            rows = native_klines_to_now(symbol, interval, Page(start_ms, last_ms, limit, oldest_first=False))
+        if known_at_ms is not None:
+            rows = klines_known_at(symbol, interval, page, known_at_ms)
+        elif last_ms is None or last_ms >= 0:
+            rows = native_klines_to_now(symbol, interval, page)
         body = {"symbol": symbol, "interval": interval.value, "columns": NATIVE_COLUMNS, "rows": rows}
         return answer({**body, "next_cursor": str(rows[0][0]) if len(rows) == limit else None})
 
@@ -94,9 +102,43 @@ class CompletenessView(NativeView):
 
     @extend_schema(**schema.COMPLETENESS)
     def get(self, request: Request) -> Response:
-        """Seconds by hour: expected, from where, absent, open; by default the last day."""
+        """Seconds by whole hour: expected, from where, absent, open; by default the last day. Counted at
+        `updated_at_ms`: the running hour lies some seconds behind."""
         symbol, from_ms, to_ms = _range(request, DAY_MS, MAX_COMPLETENESS_MS)
-        return answer({"hours": ledger.completeness(symbol, from_ms, to_ms)})
+        return answer({"hours": completeness(symbol, from_ms, to_ms)})
+
+
+class AuditView(NativeView):
+    """Our minutes against the exchange's own."""
+
+    weight = 20
+
+    @extend_schema(**schema.AUDIT)
+    def get(self, request: Request) -> Response:
+        """Counts by state of the range, and its minutes, newest first (at most 2,000); by default the last day."""
+        state = parameters.audit_state(request.query_params)
+        symbol, from_ms, to_ms = _range(request, DAY_MS, MAX_AUDIT_MS)
+        counts, minutes = audited(symbol, from_ms, to_ms, state)
+        # Stored as JSON already: taken over as it stands.
+        rows = [{**minute, "differences": msgspec.Raw(minute["differences"].encode())} for minute in minutes]
+        return answer({"from_ms": from_ms, "to_ms": to_ms, "counts": counts, "minutes": rows})
+
+
+class RevisionsView(NativeView):
+    """What candles were before they were revised."""
+
+    @extend_schema(**schema.REVISIONS)
+    def get(self, request: Request) -> Response:
+        """Every revision of the revised candles of the range, oldest first, the present one last (the newest 2,000);
+        by default the last day."""
+        query = request.query_params
+        interval = parameters.interval(query, Interval.M1, stored=True)
+        symbol = parameters.symbol(query)
+        end_ms = ledger.newest_ms(symbol) or CLOCK.now_ms()
+        from_ms, to_ms = parameters.time_range(query, end_ms, DAY_MS, MAX_GAPS_MS)
+        rows = revisions(symbol, interval, from_ms, to_ms)
+        body = {"symbol": symbol, "interval": interval.value, "from_ms": from_ms, "to_ms": to_ms}
+        return answer({**body, "columns": REVISION_COLUMNS, "rows": rows})
 
 
 class CheckpointsView(NativeView):
