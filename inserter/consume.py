@@ -3,9 +3,9 @@
 Order, and what a kill -9 at each place means:
 
  1. collect a batch             nothing is written; the next start reads the same records again
- 2. begin
+ 2. begin, lock the ledger      "
  3. upsert rows                 rolled back with the transaction
- 4. gap ledger                  "
+ 4. gap ledger, suspects        "
  5. dirty minutes, watermarks   "
  6. compare-and-set checkpoint  "; a second inserter finds no row to update and ends (Fenced)
  7. commit                      from here the next start goes on after the batch
@@ -141,9 +141,10 @@ class Inserter:
         settings = self._settings
         partitions = partitions_of(states.values())
         consumer.assign(partitions)
+        store = PostgresStore(connection, settings.inserter_copy_min_rows, settings.inserter_partitions_ahead_days)
+        await self._positions.claim(store, states.keys())
         beginnings = await asyncio.wait_for(consumer.beginning_offsets(partitions), OFFSETS_TIMEOUT_S)
         ends = await asyncio.wait_for(consumer.end_offsets(partitions), OFFSETS_TIMEOUT_S)
-        store = PostgresStore(connection, settings.inserter_copy_min_rows, settings.inserter_partitions_ahead_days)
         await self._positions.take(
             store, {p: LogRange(states[p.topic].topic_id, beginnings[p], ends[p]) for p in partitions}
         )

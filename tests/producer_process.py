@@ -34,6 +34,8 @@ class RoomProcess:
         self.health_port = free_port()
         self._environment = {**os.environ, **environment, "HEALTH_PORT": str(self.health_port)}
         self.process: subprocess.Popen[bytes] | None = None
+        #: what it must end with; -9 where a test kills it
+        self.exit_code = 0
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
@@ -47,7 +49,7 @@ class RoomProcess:
     ) -> None:
         code = self.stop()
         if kind is None:
-            assert code == 0, self.log.read_text("utf-8")[-3000:]
+            assert code == self.exit_code, self.log.read_text("utf-8")[-3000:]
 
     def stop(self) -> int:
         """SIGTERM; the exit code. The room itself ends with 1 when it takes longer than its deadline."""
@@ -55,6 +57,12 @@ class RoomProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(DEADLINE_S)
+
+    def wait_killed(self) -> None:
+        """Until it has died of SIGKILL, which a test has ordered."""
+        assert self.process is not None
+        assert self.process.wait(DEADLINE_S) == -signal.SIGKILL
+        self.exit_code = -signal.SIGKILL
 
     def wait_ready(self) -> None:
         """Until /readyz says so."""
