@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
 import zstandard
 
 from market.errors import BadFrame
 from market.tape_lines import OWN, Parser, TapeEnd, end_of, parser_of
 
 LINE_MAX_BYTES: Final = 16_000_000
-CHUNK_BYTES: Final = 65_536
+#: Small, so that of a damaged file little is lost before the damage.
+CHUNK_BYTES: Final = 8_192
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31
@@ -91,10 +93,19 @@ class TapeFile:
             if len(rest) > LINE_MAX_BYTES:
                 raise _Cut
         if rest:  # the last line of a plain file may lack its end
-            if rest.endswith((b"}", b"]")):
-                yield rest
-            else:
+            if not _is_whole(rest):
                 raise _Cut
+            yield rest
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line without its end has come to the end of its JSON. Our own lines always have an end."""
+    start = min((at for at in (line.find(b"{"), line.find(b"[")) if at >= 0), default=len(line))
+    try:
+        msgspec.json.decode(line[start:], type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return b'"received_at_ms"' not in line
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
