@@ -161,9 +161,8 @@ class Rig:
         path = self.engines.data_dir / "kafka" / "server.properties"
         told = f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.broker.port}"
         path.write_text(re.sub(r"(?m)^advertised\.listeners=.*$", told, path.read_text("utf-8")), "utf-8")
-        pid = self.pid("kafka")
-        os.kill(pid, signal.SIGKILL)
-        self.wait_back("kafka", pid)
+        # In order: the controller waits 9 s for a broker that was killed.
+        self.wait_back("kafka", self.signal("kafka", signal.SIGTERM))
 
     # The simulated exchange
 
