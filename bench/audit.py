@@ -30,7 +30,8 @@ START_MS: Final = SystemClock().now_ms() // DAY_MS * DAY_MS - DAY_MS
 FILL: Final = """
 insert into kline_1s
 select symbol, at, at + interval '999 milliseconds', 100 + n %% 7, 110 + n %% 5, 90 + n %% 3, 100 + n %% 11,
-       1.5 + n %% 13, 150.25 + n %% 17, 3, 0.75 + n %% 13, 75.125 + n %% 17, n * 3, n * 3 + 2, at + interval '1 second', at, 'stream'
+       1.5 + n %% 13, 150.25 + n %% 17, 3, 0.75 + n %% 13, 75.125 + n %% 17, n * 3, n * 3 + 2,
+       at + interval '1 second', at, 'stream'
 from (select unnest(%s::text[]) as symbol) s
 cross join lateral (select n, %s::timestamptz + n * interval '1 second' as at from generate_series(0, 86399) n) seconds
 """
