@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from inserter import meter
 from inserter.batch import Batch
@@ -75,26 +75,43 @@ class Positions:
         self.by_partition: dict[TopicPartition, Position] = {}
         self._losses: dict[TopicPartition, Loss] = {}
 
+    async def claim(self, store: Store, topics: Collection[str]) -> None:
+        """Take the stored checkpoints of the topics: from now on no inserter that began earlier can move them.
+
+        The broker must be asked for the ends of its logs after this: an end asked before may lie below a checkpoint
+        that another inserter has set since, and would look as if the broker had lost records.
+        Raises Fenced when a newer inserter holds them.
+        """
+        async with store.transaction():
+            stored = await store.load_checkpoints(topics)
+            epoch = self._epoch_among(stored.values())
+            await store.claim_checkpoints({p: replace(checkpoint, epoch=epoch) for p, checkpoint in stored.items()})
+        # Not before the commit: a number whose claim was rolled back may be given to another.
+        self.epoch = epoch
+
     async def take(self, store: Store, on_broker: Mapping[TopicPartition, LogRange]) -> None:
-        """Claim the checkpoints (first time) or check that they are still ours, and find where to go on.
+        """After `claim`: find where to go on, and make the checkpoints that are missing.
 
         Raises Fenced when a newer inserter holds them.
         """
         async with store.transaction():
             stored = await store.load_checkpoints({partition.topic for partition in on_broker})
-            highest = max((checkpoint.epoch for checkpoint in stored.values()), default=0)
-            if self.epoch == 0:
-                self.epoch = highest + 1
-            elif highest > self.epoch:
-                raise Fenced(f"epoch {highest} holds the checkpoints, ours is {self.epoch}")
+            epoch = self._epoch_among(stored.values())
             for partition, log_range in on_broker.items():
                 self._resolve(partition, stored.get(partition), log_range)
             await store.claim_checkpoints(
                 {
-                    partition: Checkpoint(position.topic_id, position.stored_offset, self.epoch)
+                    partition: Checkpoint(position.topic_id, position.stored_offset, epoch)
                     for partition, position in self.by_partition.items()
                 }
             )
+
+    def _epoch_among(self, stored: Collection[Checkpoint]) -> int:
+        """Ours, or the next one when we have none yet. Raises Fenced."""
+        highest = max((checkpoint.epoch for checkpoint in stored), default=0)
+        if 0 < self.epoch < highest:
+            raise Fenced(f"epoch {highest} holds the checkpoints, ours is {self.epoch}")
+        return self.epoch or highest + 1
 
     def _resolve(self, partition: TopicPartition, stored: Checkpoint | None, log_range: LogRange) -> None:
         position, cause = resolve(stored, log_range)
