@@ -1,4 +1,4 @@
-"""`candlewire record`: what is on the tape is what came, and its digest proves it."""
+"""`candlewire record`: what is on the tape is what came, it can be read whatever happens, and its digest says it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import zstandard
 
+from market.tape_lines import TapedFrame
+from producer.tape import TapeFrame, TapeHeader, TapeLimits, TapeWriter
+from runtime.clock import ManualClock
+from runtime.tape_file import TapeFile
 from tests.producer_process import SimProcess
 from tests.stack_process import ROOT, wait_for
+from tests.tape_digest import digest_of_tape
 
 VARIABLES = {"SYMBOLS": "BTCUSDT,ETHUSDT", "STREAMS": "kline_1s,trade,depth"}
+HEADER = TapeHeader(started_at_ms=1, exchange="ws://x", symbols=["BTCUSDT"], streams=["trade"])
 
 
 @pytest.fixture(scope="module")
@@ -28,20 +34,22 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimProcess]:
         yield process
 
 
-def start(sim: SimProcess, output: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(sim: SimProcess, output: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "producer.record", "--output", str(output), *arguments],
         cwd=ROOT,
-        env={**os.environ, **sim.addresses, **VARIABLES},
+        env={**os.environ, **sim.addresses, **VARIABLES, **variables},
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def lines_of(tape: Path) -> bytes:
-    with tape.open("rb") as file:
-        return zstandard.ZstdDecompressor().stream_reader(file).read()
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    tape = TapeFile(path)
+    lines = [json.loads(line) for line in tape]
+    assert tape.cut_at_line is None
+    return lines
 
 
 def test_the_tape_holds_the_frames_and_a_snapshot_of_each_book(sim: SimProcess, tmp_path: Path) -> None:
@@ -49,10 +57,11 @@ def test_the_tape_holds_the_frames_and_a_snapshot_of_each_book(sim: SimProcess, 
     process = start(sim, output, "--seconds", "6", "--json")
     report = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 0
-    raw = lines_of(output)
-    assert report["digest"] == hashlib.sha256(raw).hexdigest()
-    assert report["bytes"] == len(raw)
-    header, *lines = [json.loads(line) for line in raw.splitlines()]
+    assert report["digest"] == digest_of_tape(output)
+    assert report["bytes"] == output.stat().st_size
+    assert (report["bad_frames"], report["problem"]) == (0, None)
+    assert set(report["windows"]) == {"BTCUSDT", "ETHUSDT"}
+    header, *lines = lines_of(output)
     assert header["candlewire_tape"] == 1
     assert header["symbols"] == ["BTCUSDT", "ETHUSDT"]
     assert header["streams"] == ["kline_1s", "trade", "depth"]
@@ -71,17 +80,87 @@ def test_the_tape_holds_the_frames_and_a_snapshot_of_each_book(sim: SimProcess, 
 def test_an_interrupt_ends_the_tape_cleanly(sim: SimProcess, tmp_path: Path) -> None:
     output = tmp_path / "b.tape.zst"
     process = start(sim, output, "--seconds", "600")
-    partial = tmp_path / "b.tape.zst.partial"
-    wait_for("something on the tape", lambda: partial.exists() and partial.stat().st_size > 1000, 60)
+    wait_for("something on the tape", lambda: output.exists() and output.stat().st_size > 1000, 60)
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=30)[0]
     assert process.returncode == 0
-    assert hashlib.sha256(lines_of(output)).hexdigest() in printed
-    assert not partial.exists()
+    assert digest_of_tape(output) in printed
+    assert lines_of(output)
+
+
+def test_a_killed_recorder_leaves_a_tape_that_is_cut_and_can_be_read(sim: SimProcess, tmp_path: Path) -> None:
+    output = tmp_path / "k.tape.zst"
+    process = start(sim, output, "--seconds", "600")
+
+    def frames() -> int:
+        return sum(b'"frame"' in line for line in TapeFile(output)) if output.exists() else 0
+
+    wait_for("frames on the disk", lambda: frames() > 20, 60)
+    process.kill()
+    process.communicate(timeout=30)
+    tape = TapeFile(output)
+    lines = [json.loads(line) for line in tape]
+    assert len(lines) > 20
+    assert tape.cut_at_line == len(lines) + 1
+
+
+def test_the_bound_on_the_disk_ends_the_recording_and_says_so(sim: SimProcess, tmp_path: Path) -> None:
+    output = tmp_path / "f.tape.zst"
+    process = start(sim, output, "--seconds", "600", "--json", RECORD_MAX_BYTES="65536")
+    printed, complaints = process.communicate(timeout=120)
+    report = json.loads(printed)
+    assert process.returncode == 1
+    assert "65536 bytes" in report["problem"]
+    assert "65536 bytes" in complaints
+    assert output.stat().st_size == report["bytes"] <= 65536
+    assert report["digest"] == digest_of_tape(output)
+    assert sum("frame" in line for line in lines_of(output)) == report["frames"]
 
 
 @pytest.mark.parametrize("arguments", [("--seconds", "0"), ("--seconds", "x"), ()])
 def test_wrong_usage_writes_nothing(sim: SimProcess, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     process = start(sim, tmp_path / "c.tape.zst", *arguments)
-    assert process.wait(30) == 2
+    process.communicate(timeout=30)
+    assert process.returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_follow_each_other_by_age(tmp_path: Path) -> None:
+    clock, path = ManualClock(), tmp_path / "p.tape.zst"
+    with TapeWriter(path, HEADER, TapeLimits(10**6, 10**6, 60.0), clock) as tape:
+        for minute in range(3):
+            tape.frame(TapeFrame(minute, "c1.1", f'{{"id":{minute}}}'))
+            clock.advance(61_000)
+            tape.flush()
+        tape.finish("v1:sha256:0")
+    assert [file.name for file in tape.files] == [
+        "p.tape.zst", "p.0002.tape.zst", "p.0003.tape.zst", "p.0004.tape.zst",
+    ]  # fmt: skip
+    whole = TapeFile(path)
+    taped = [whole.parse(line) for line in whole]
+    assert [frame.received_ms for frame in taped if isinstance(frame, TapedFrame)] == [0.0, 1.0, 2.0]
+    assert whole.end is not None
+    assert whole.end.digest == "v1:sha256:0"
+
+
+def test_the_bound_holds_over_all_parts(tmp_path: Path) -> None:
+    path, limits = tmp_path / "p.tape.zst", TapeLimits(20_000, 4_000, 3600.0)
+    with TapeWriter(path, HEADER, limits, ManualClock()) as tape:
+        while not tape.is_full:
+            noise = hashlib.sha256(str(tape.frames).encode()).hexdigest()
+            tape.frame(TapeFrame(tape.frames, "c1.1", noise))
+            if tape.frames % 10 == 0:
+                tape.flush()
+        tape.finish("v1:sha256:0")
+    assert len(tape.files) > 3
+    assert 15_000 < sum(file.stat().st_size for file in tape.files) == tape.byte_count <= 20_000
+    assert sum("frame" in line for line in lines_of(path)) == tape.frames
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "p.tape.zst"
+    (tmp_path / "p.0002.tape.zst").write_bytes(b"mine")
+    with TapeWriter(path, HEADER, TapeLimits(10**6, 1, 60.0), ManualClock()) as tape:
+        tape.flush()
+        assert "disk" in tape.problem
+    assert (tmp_path / "p.0002.tape.zst").read_bytes() == b"mine"
