@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import _WaitTimeout
 from psycopg.rows import TupleRow, dict_row
 
 from runtime.health import Health
@@ -22,6 +26,10 @@ KEEPALIVE: dict[str, int] = {
 }
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
+#: What a server that is stopped (SIGSTOP, a hanging disk) cannot end is ended here, so long after its own time-out.
+ANSWER_SLACK_S = 5.0
+#: So often a wait looks whether it has been interrupted or has lasted too long.
+WAIT_INTERVAL_S = 0.1
 
 __all__ = [
     "AsyncConnection",
@@ -32,6 +40,7 @@ __all__ = [
     "TupleRow",
     "UniqueViolation",
     "UnusableData",
+    "bound_answers",
     "connect",
     "connect_async",
     "connect_when_ready",
@@ -49,6 +58,7 @@ LockNotAvailable = psycopg.errors.LockNotAvailable
 UnusableData = (psycopg.DataError, psycopg.IntegrityError)
 
 log = get_logger(__name__)
+_T = TypeVar("_T")
 
 
 def _options(statement_timeout_ms: int) -> str:
@@ -63,13 +73,33 @@ def parse_url(database_url: str) -> dict[str, str]:
 def connect(
     database_url: str, application_name: str, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
 ) -> Connection[TupleRow]:
-    """A synchronous connection in UTC with statement and lock timeouts. Raises OperationalError."""
-    return psycopg.connect(
+    """A synchronous connection in UTC with statement and lock timeouts, answers bounded. Raises OperationalError."""
+    connection = psycopg.connect(
         make_conninfo(database_url, **KEEPALIVE),
         application_name=application_name,
         connect_timeout=CONNECT_TIMEOUT_S,
         options=_options(statement_timeout_ms),
     )
+    bound_answers(connection, statement_timeout_ms)
+    return connection
+
+
+def bound_answers(connection: Connection[TupleRow], statement_timeout_ms: int) -> None:
+    """End every wait of the connection ANSWER_SLACK_S after the server should have: it is closed, OperationalError.
+
+    The kernel acknowledges what a stopped server does not read, so neither keep-alive nor tcp_user_timeout ends it.
+    """
+    timeout_s = statement_timeout_ms / 1000 + ANSWER_SLACK_S
+    wait = connection.wait
+
+    def bounded_wait(work: PQGen[_T], interval: float = WAIT_INTERVAL_S, timeout: float | None = None) -> _T:
+        try:
+            return wait(work, interval, timeout_s if timeout is None else timeout)
+        except _WaitTimeout as error:
+            connection.pgconn.finish()
+            raise OperationalError(f"the database has not answered for {timeout_s:.0f} s") from error
+
+    vars(connection)["wait"] = bounded_wait
 
 
 async def connect_async(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
+from django.db.backends.signals import connection_created
+
+from runtime.database import bound_answers
 
 
 class WebappConfig(AppConfig):
@@ -14,5 +19,10 @@ class WebappConfig(AppConfig):
     label = "webapp"
 
     def ready(self) -> None:
-        """A wrong path is the visitor's mistake: only our own failures go to the log."""
+        """A wrong path is the visitor's mistake: only our own failures go to the log. No request waits for ever."""
         logging.getLogger("django.request").setLevel(logging.ERROR)
+        connection_created.connect(_bound_answers)
+
+
+def _bound_answers(connection: Any, **_: Any) -> None:
+    bound_answers(connection.connection, settings.STATEMENT_TIMEOUT_MS[connection.alias])

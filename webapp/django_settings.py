@@ -71,6 +71,7 @@ DATABASES = {
         "-c default_transaction_isolation=repeatable\\ read",
     ),
 }
+STATEMENT_TIMEOUT_MS = {"default": MIGRATE_TIMEOUT_MS, "reader": READ_TIMEOUT_MS}
 DATABASE_ROUTERS = ["webapp.router.ReadersRead"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
