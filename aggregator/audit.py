@@ -141,7 +141,7 @@ def _of_exchange(rest: ExchangeRest, span: Span) -> list[Kline]:
     return [kline for kline in klines if kline.is_closed]
 
 
-def _time_ms(text: str) -> int:
+def time_ms(text: str) -> int:
     """ms or ISO 8601 (UTC where no zone is given), down to the minute."""
     if text.isdigit():
         return Interval.M1.floor(int(text))
@@ -153,8 +153,8 @@ def main(arguments: list[str]) -> int:
     """Entry point. Exit code 0 all equal or not comparable, 1 a difference, 2 usage."""
     parser = argparse.ArgumentParser(prog="python -m aggregator.audit", description="stored minutes against REST")
     parser.add_argument("--symbol")
-    parser.add_argument("--from", dest="start", type=_time_ms)
-    parser.add_argument("--to", dest="end", type=_time_ms)
+    parser.add_argument("--from", dest="start", type=time_ms)
+    parser.add_argument("--to", dest="end", type=time_ms)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     settings = load(AggregatorSettings)

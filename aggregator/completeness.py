@@ -75,7 +75,8 @@ with work as (
     select work.symbol, work.hour, greatest(work.hour, bound.first) as from_time,
            least(work.hour + interval '1 hour', bound.watermark) as to_time
     from work join bound on bound.symbol = work.symbol
-    where bound.first is not null and greatest(work.hour, bound.first) < least(work.hour + interval '1 hour', bound.watermark)
+    where bound.first is not null
+      and greatest(work.hour, bound.first) < least(work.hour + interval '1 hour', bound.watermark)
 ), stored as (
     select part.symbol, part.hour,
            sum(coalesce(k.row_count - k.rest_count - k.trades_count, counted.stream)) as stream,

@@ -208,6 +208,12 @@ def backfill(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def rebuild(context: typer.Context) -> None:
+    """Recompute candles from their seconds and report differences."""
+    pass_on("aggregator.rebuild", context.args)
+
+
+@app.command(context_settings=PASS_ON)
 def bench(context: typer.Context) -> None:
     """The benchmarks, each against a reference measured in the same run."""
     pass_on("bench", context.args)
