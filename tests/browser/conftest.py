@@ -74,13 +74,17 @@ class Site:
             self.errors.append(f"{message.type}: {message.text}")
 
 
-def wait(page: Page, condition: str, argument: Any = None) -> None:
-    """Wait until the JavaScript condition holds (asked from outside: the page's own policy forbids evaluation)."""
-    for _ in range(DEADLINE_MS // POLL_MS):
+def wait(page: Page, condition: str, argument: Any = None, *, deadline_ms: int = DEADLINE_MS, seen: str = "") -> None:
+    """Wait until the JavaScript condition holds (asked from outside: the page's own policy forbids evaluation).
+
+    A timeout tells what the expression `seen` gives by then.
+    """
+    for _ in range(deadline_ms // POLL_MS):
         if page.evaluate(condition, argument):
             return
         page.wait_for_timeout(POLL_MS)
-    raise TimeoutError(f"waited {DEADLINE_MS} ms for {condition}")
+    found = page.evaluate(seen) if seen else ""
+    raise TimeoutError(f"waited {deadline_ms} ms for {condition}; {found}")
 
 
 @pytest.fixture(scope="package")
