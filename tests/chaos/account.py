@@ -5,6 +5,7 @@ Anomaly names after Jepsen (reliability.md 2): lost, duplicate, phantom, skewed 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,12 @@ from market.binance_codec import decode_rest_klines
 from market.interval import SECOND_MS, Interval
 from market.kline import VALUE_COLUMNS, Kline, differing_columns
 from market.rollup import roll_up
-from runtime.exchange_rest import ExchangeRest
+from runtime.clock import sleep_s
+from runtime.exchange_rest import ExchangeRest, RestUnavailable
 
 REST_ROWS = 1000
+REST_TRIES = 10
+REST_PAUSE_S = 2.0
 
 
 @dataclass
@@ -134,6 +138,15 @@ def _check_minutes(cursor: Any, account: Account, symbol: str, klines: dict[int,
     account.skewed += [f"{symbol} minute {minute}: complete but not rolled up" for minute in full]
 
 
+def _patiently(rest: ExchangeRest, query: dict[str, str | int]) -> bytes:
+    """The exchange's answer; on a busy machine it may take several tries. Raises RestUnavailable after the last."""
+    for _ in range(REST_TRIES - 1):
+        with suppress(RestUnavailable):
+            return rest.get("klines", query)
+        sleep_s(REST_PAUSE_S)
+    return rest.get("klines", query)
+
+
 def _check_values(rest: ExchangeRest, account: Account, symbol: str, klines: dict[int, Kline]) -> None:
     """Each stored second equals the exchange's own answer."""
     times = sorted(klines)
@@ -142,7 +155,7 @@ def _check_values(rest: ExchangeRest, account: Account, symbol: str, klines: dic
         query: dict[str, str | int] = {
             "symbol": symbol, "interval": "1s", "startTime": part[0], "endTime": part[-1], "limit": REST_ROWS,
         }  # fmt: skip
-        body = rest.get("klines", query)
+        body = _patiently(rest, query)
         truth = {k.open_time_ms: k for k in decode_rest_klines(body, symbol, Interval.S1, 2**52)}
         for open_time_ms in part:
             theirs = truth.get(open_time_ms)
