@@ -150,7 +150,7 @@ class Inserter:
         )
         for partition, position in self._positions.by_partition.items():
             consumer.seek(partition, position.read_offset)
-        writer = Writer(store, self._positions, self._topics)
+        writer = Writer(store, self._positions, self._topics, self._clock)
         await writer.load()
         watch = Watch(settings, self._topics, self._health, self._clock, states)
         watching = asyncio.create_task(watch.run(consumer, self._positions))

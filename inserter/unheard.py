@@ -6,8 +6,10 @@ ledger must say so soon. Proof that they are: the broker was asked at a moment w
 has been read; what the exchange had closed LATE_MS before that moment and is not among it did not come in time. A row
 that comes later still is a late row and takes its second out of the gap.
 
-The moment is put on the exchange's clock by the symbol's newest row (the end of its second against the time it was
-received), so a wrong clock of this machine, or a tape of last year, makes no gap of hours.
+The moment is put on the exchange's clock by the newest row (the end of its second) and the time that has passed since
+by our monotonic clock, so a wrong or corrected clock of this machine, or a tape of last year, makes no gap of hours.
+Until the first row after a start the symbol's newest stored row stands in: if our clock and the exchange's agreed when
+it was received they are taken to agree now, else the time before the start is not counted.
 """
 
 from __future__ import annotations
@@ -17,20 +19,24 @@ from dataclasses import dataclass
 
 from inserter.batch import Batch
 from inserter.positions import Positions
+from inserter.store import SymbolState
 from market.interval import SECOND_MS
 from market.stream import Stream
 from market.topics import Topics
+from runtime.clock import Clock
 from runtime.kafka_client import TopicPartition
 
 #: More than a second's kline needs from the second's end into the log while all is well.
 LATE_MS = 3_000
+#: So far apart are two clocks that are right, and a row's way to us.
+CLOCKS_AGREE_MS = 5_000
 
 
 @dataclass(frozen=True)
 class LogEnds:
-    """Where the logs ended (exclusive) at a moment of our clock."""
+    """Where the logs ended (exclusive) at a moment of our monotonic clock."""
 
-    at_ms: int
+    at_s: float
     ends: Mapping[TopicPartition, int]
 
 
@@ -42,21 +48,27 @@ class Unheard:
         self._topics = frozenset((topics.kline_1s.name, topics.feed_outage.name))
         #: symbol -> begin of its open outage
         self._out_since_ms: dict[str, int] = {}
-        #: symbol -> the exchange's clock minus the receiver's, or less when its newest row was late
-        self._ahead_ms: dict[str, int] = {}
+        #: the exchange's clock minus our monotonic one, at least: by the newest row since the start, and by symbol
+        #: from what is stored
+        self._ahead_ms: float | None = None
+        self._stored_ahead_ms: dict[str, float] = {}
         self._used: LogEnds | None = None
 
-    def load(self, out_since_ms: Mapping[str, int], ahead_ms: Mapping[str, int]) -> None:
-        """What the store knows."""
+    def load(self, states: Mapping[str, SymbolState], out_since_ms: Mapping[str, int], clock: Clock) -> None:
+        """What the store knows at a start."""
         self._out_since_ms = dict(out_since_ms)
-        self._ahead_ms = dict(ahead_ms)
+        for symbol, state in states.items():
+            now_ms = state.watermark_ms
+            if state.ahead_ms is not None and abs(state.ahead_ms) <= CLOCKS_AGREE_MS:
+                now_ms = max(now_ms, clock.now_ms() + state.ahead_ms)
+            self._stored_ahead_ms[symbol] = now_ms - clock.monotonic_s() * 1000
 
-    def committed(self, batch: Batch) -> None:
+    def committed(self, batch: Batch, now_s: float) -> None:
         """Rows and reports of a batch that is stored now."""
-        for symbol, rows in batch.rows.items():
-            kline = rows[max(rows)].kline
-            if kline.received_at_ms:
-                self._ahead_ms[symbol] = kline.open_time_ms + SECOND_MS - kline.received_at_ms
+        if batch.rows:
+            newest_ms = max(max(rows) for rows in batch.rows.values()) + SECOND_MS
+            ahead_ms = newest_ms - now_s * 1000
+            self._ahead_ms = ahead_ms if self._ahead_ms is None else max(self._ahead_ms, ahead_ms)
         for outage, _ in batch.outages:
             if outage.stream != Stream.KLINE_1S:
                 continue
@@ -79,11 +91,12 @@ class Unheard:
         if not symbols or not self._is_read(batch, positions, logs):
             return {}
         self._used = logs
-        return {
-            symbol: _floor(logs.at_ms + self._ahead_ms[symbol] - LATE_MS)
-            for symbol in sorted(symbols)
-            if symbol in self._ahead_ms
-        }
+        until_ms = {}
+        for symbol in sorted(symbols):
+            ahead_ms = self._stored_ahead_ms.get(symbol) if self._ahead_ms is None else self._ahead_ms
+            if ahead_ms is not None:
+                until_ms[symbol] = _floor(int(logs.at_s * 1000 + ahead_ms) - LATE_MS)
+        return until_ms
 
     def _is_read(self, batch: Batch, positions: Positions, logs: LogEnds) -> bool:
         for partition, end in logs.ends.items():

@@ -107,10 +107,10 @@ class Watch:
 
     async def _ask(self, consumer: KafkaConsumer, positions: Positions) -> None:
         partitions = list(positions.by_partition)
-        asked_at_ms = self._clock.now_ms()
+        asked_at_s = self._clock.monotonic_s()
         earliest = await asyncio.wait_for(consumer.beginning_offsets(partitions), ASK_TIMEOUT_S)
         latest = await asyncio.wait_for(consumer.end_offsets(partitions), ASK_TIMEOUT_S)
-        self.log_ends = LogEnds(asked_at_ms, latest)
+        self.log_ends = LogEnds(asked_at_s, latest)
         for partition, position in positions.by_partition.items():
             names = (partition.topic, str(partition.partition))
             lag = max(0, latest[partition] - position.stored_offset)

@@ -14,6 +14,7 @@ from inserter.unheard import LogEnds, Unheard
 from market.feed import GapCause
 from market.interval import DAY_MS, MINUTE_MS
 from market.topics import Topics
+from runtime.clock import Clock
 from runtime.crash import crash_point
 from runtime.errors import Unusable
 from runtime.kafka_client import TopicPartition
@@ -26,9 +27,10 @@ _T = TypeVar("_T")
 class Writer:
     """Writes batches into one store. After any error it is thrown away; a new one loads its state afresh."""
 
-    def __init__(self, store: Store, positions: Positions, topics: Topics) -> None:
+    def __init__(self, store: Store, positions: Positions, topics: Topics, clock: Clock) -> None:
         self._store = store
         self._positions = positions
+        self._clock = clock
         self._seconds_topic = topics.kline_1s.name
         self._unheard = Unheard(topics)
         self._watermarks: dict[str, int] = {}
@@ -45,10 +47,7 @@ class Writer:
             self._watermarks[symbol] = state.watermark_ms
             if state.last_trade_id is not None and state.last_trade_open_ms is not None:
                 self._chains[symbol] = (state.last_trade_id, state.last_trade_open_ms)
-        self._unheard.load(
-            {outage.symbol: outage.from_ms for outage in outages},
-            {symbol: state.ahead_ms for symbol, state in states.items() if state.ahead_ms is not None},
-        )
+        self._unheard.load(states, {outage.symbol: outage.from_ms for outage in outages}, self._clock)
 
     async def list_unheard(self, batch: Batch, logs: LogEnds | None) -> None:
         """Let `batch`, the next to be written, list what is missing of symbols that are out. `logs`: where the logs
@@ -137,7 +136,7 @@ class Writer:
             newest_ms = watermark_ms - 1
             self._marked_minutes[symbol] = newest_ms - newest_ms % MINUTE_MS
         self._positions.committed(batch)
-        self._unheard.committed(batch)
+        self._unheard.committed(batch, self._clock.monotonic_s())
         meter.ROWS.labels("kline_1s", "written").inc(written)
         meter.ROWS.labels("kline_1s", "unchanged").inc(batch.row_count - written)
         for suspect in found.suspects:

@@ -10,12 +10,13 @@ import pytest
 from inserter.account import Found, account_symbol, account_unheard, follow_trades
 from inserter.batch import Batch, BatchBuilder, Progress, WireKline, as_wire
 from inserter.positions import LogRange, Position, Positions, resolve
-from inserter.store import Checkpoint, Suspect
+from inserter.store import Checkpoint, Suspect, SymbolState
 from inserter.unheard import LATE_MS, LogEnds, Unheard
 from market.feed import FeedOutage, GapCause
 from market.interval import Interval
 from market.kline import Kline
 from market.record_codec import encode_record
+from runtime.clock import ManualClock
 from runtime.kafka_client import TopicPartition, load_topics
 from tests.klines_of import seconds_of
 from tests.unit.test_inserter_batch import TOPICS, Record, kline
@@ -96,11 +97,13 @@ def positions_at(offset: int) -> Positions:
 
 def test_only_what_is_out_and_only_when_the_log_is_read_to_its_end() -> None:
     unheard = Unheard(TOPICS)
-    unheard.load({}, {"BTCUSDT": -500, "ETHUSDT": -500})
-    known = ("BTCUSDT", "ETHUSDT")
-    logs = LogEnds(START_MS + 60_000, {SECONDS: 8})
+    clock = ManualClock(START_MS + 30_000)
+    states = {symbol: SymbolState(START_MS, ahead_ms=-500) for symbol in ("BTCUSDT", "ETHUSDT")}
+    unheard.load(states, {}, clock)
+    known = states.keys()
+    logs = LogEnds(clock.monotonic_s() + 30, {SECONDS: 8})
     assert unheard.candidates(Batch(), positions_at(8), known, logs) == {}
-    unheard.committed(stored(report(START_MS, None)))
+    unheard.committed(stored(report(START_MS, None)), clock.monotonic_s())
     assert unheard.candidates(Batch(), positions_at(7), known, logs) == {}
     last = Batch(progress={SECONDS: Progress(7, 8)})
     assert unheard.candidates(last, positions_at(7), known, logs) == {"BTCUSDT": START_MS + 60_000 - LATE_MS - 1000}
@@ -115,10 +118,33 @@ def test_only_what_is_out_and_only_when_the_log_is_read_to_its_end() -> None:
 )  # fmt: skip
 def test_an_outage_ends_as_it_does_in_the_store(ending: FeedOutage, *, is_out: bool) -> None:
     unheard = Unheard(TOPICS)
-    unheard.load({"BTCUSDT": START_MS}, {"BTCUSDT": 0})
-    unheard.committed(stored(ending))
-    logs = LogEnds(START_MS + 60_000, {SECONDS: 8})
+    clock = ManualClock(START_MS)
+    unheard.load({"BTCUSDT": SymbolState(START_MS)}, {"BTCUSDT": START_MS}, clock)
+    unheard.committed(stored(ending), clock.monotonic_s())
+    logs = LogEnds(clock.monotonic_s() + 60, {SECONDS: 8})
     assert bool(unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)) is is_out
+
+
+@pytest.mark.parametrize(("ahead_ms", "listed_s"), [(-200, 3596), (-3_600_000, -3), (None, -3)])
+def test_time_before_a_start_counts_only_when_the_clocks_agreed(ahead_ms: int | None, listed_s: int) -> None:
+    unheard, clock = Unheard(TOPICS), ManualClock(START_MS + 3_600_000)
+    unheard.load({"BTCUSDT": SymbolState(START_MS, ahead_ms=ahead_ms)}, {"BTCUSDT": START_MS}, clock)
+    logs = LogEnds(clock.monotonic_s() + 0.1, {SECONDS: 8})
+    until_ms = unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)
+    assert until_ms == {"BTCUSDT": START_MS + listed_s * 1000}
+
+
+def test_a_clock_set_right_while_a_stream_is_out_changes_nothing() -> None:
+    unheard, clock = Unheard(TOPICS), ManualClock(START_MS)
+    unheard.load({}, {}, clock)
+    builder = BatchBuilder(TOPICS)
+    values = [encode_record(one) for one in seconds_of("BTCUSDT", START_MS, 3)]
+    builder.add(SECONDS, [Record(SECONDS.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
+    unheard.committed(builder.batch, clock.monotonic_s())
+    unheard.committed(stored(report(START_MS + 3000, None)), clock.monotonic_s())
+    logs = LogEnds(clock.monotonic_s() + 10, {SECONDS: 8})
+    until_ms = unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)
+    assert until_ms == {"BTCUSDT": START_MS + 13_000 - LATE_MS}
 
 
 def test_where_to_go_on_and_what_is_lost() -> None:
