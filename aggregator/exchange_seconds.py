@@ -47,7 +47,7 @@ class ExchangeSeconds:
         self._clock = clock
         self._has_klines = True
         self._clock_asked_s: float | None = None
-        self._exchange_ahead_ms = 0.0
+        self._exchange_ms = 0
 
     def has_room(self) -> bool:
         """True when the weight of one more question is there."""
@@ -73,12 +73,13 @@ class ExchangeSeconds:
         return Answer(klines, Source.TRADES, now_ms)
 
     def _now_ms(self) -> int:
-        """The exchange's time, by our own steady clock since it was last asked."""
-        at_s = self._clock.monotonic_s()
-        if self._clock_asked_s is None or at_s - self._clock_asked_s > CLOCK_AGE_S:
-            self._exchange_ahead_ms = self._rest.server_time_ms() - at_s * 1000
-            self._clock_asked_s = at_s
-        return int(at_s * 1000 + self._exchange_ahead_ms)
+        """The exchange's time, by our own steady clock since its last answer: behind by the way of that answer, never
+        ahead, so that a forming row cannot pass for a closed one."""
+        asked_s = self._clock_asked_s
+        if asked_s is None or self._clock.monotonic_s() - asked_s > CLOCK_AGE_S:
+            self._exchange_ms = self._rest.server_time_ms()
+            asked_s = self._clock_asked_s = self._clock.monotonic_s()
+        return self._exchange_ms + int((self._clock.monotonic_s() - asked_s) * 1000)
 
     def _of_trades(self, symbol: str, from_ms: int, to_ms: int) -> list[Kline]:
         """The seconds out of all trades of the range; those before the first trade ever are left out."""

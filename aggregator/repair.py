@@ -35,6 +35,8 @@ from runtime.retry import Backoff
 BAD_SYMBOL: Final = -1121
 MAX_DUE_GAPS: Final = 500
 FIRST_DELAY_S: Final = 2.0
+#: Absent ranges that may be asked for again are looked for this seldom while there are none.
+ABSENT_LOOK_EVERY_S: Final = 60.0
 #: Asked for again after up to so long: seconds that the exchange may have later, or a range it failed to answer.
 SOON_S: Final = 10.0
 #: A second between rows of the answer is absent at this age, any other at the second one (the exchange's database
@@ -72,6 +74,7 @@ class Repair:
         self._clock = clock
         self._limits = limits
         self._random = new_random()
+        self._absent_after_s = 0.0
 
     def run_until(self, connection: Connection[TupleRow], end_s: float) -> None:
         """Steps until nothing is due, the weight is used up, or the monotonic clock passes `end_s`; none while
@@ -112,7 +115,10 @@ class Repair:
         return True
 
     def _due(self, connection: Connection[TupleRow]) -> list[DueGap]:
-        rows = connection.execute(sql.DUE_GAPS, [MAX_DUE_GAPS, MAX_DUE_GAPS]).fetchall()
+        rows = connection.execute(sql.DUE_GAPS, [MAX_DUE_GAPS]).fetchall()
+        if not rows and self._clock.monotonic_s() >= self._absent_after_s:
+            rows = connection.execute(sql.DUE_ABSENT, [MAX_DUE_GAPS]).fetchall()
+            self._absent_after_s = 0.0 if rows else self._clock.monotonic_s() + ABSENT_LOOK_EVERY_S
         open_seconds = connection.execute(sql.OPEN_SECONDS).fetchone()
         connection.commit()
         OPEN_SECONDS.set(open_seconds[0] if open_seconds else 0)

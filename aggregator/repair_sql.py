@@ -24,22 +24,17 @@ def ms(expression: str) -> str:
 
 _AT: Final = at("%s::bigint")
 
-#: Days of ABSENT gaps are looked at again for a while: the exchange corrects its archive.
-DUE_GAPS: Final = f"""
-select id, symbol, {ms("from_time")}, {ms("to_time")}, state, attempts from (
-    (select * from kline_gap
-     where interval = '1s' and state = 'open' and (next_attempt_at is null or next_attempt_at <= now())
-     order by to_time desc limit %s)
-    union all
-    (select * from kline_gap
-     where interval = '1s' and state = 'absent' and next_attempt_at <= now() and to_time > now() - interval '7 days'
-     order by to_time desc limit %s)
-) due
+_DUE: Final = f"""
+select id, symbol, {ms("from_time")}, {ms("to_time")}, state, attempts from kline_gap where interval = '1s'
 """
-NEXT_DUE_S: Final = f"""
-select extract(epoch from min(coalesce(next_attempt_at, now())) - now())::float8 from kline_gap
-where interval = '1s' and state = 'open' and symbol = %s and from_time < {_AT} and to_time > {_AT}
-"""
+DUE_GAPS: Final = (
+    _DUE + "and state = 'open' and (next_attempt_at is null or next_attempt_at <= now()) order by to_time desc limit %s"
+)
+#: Absent seconds of the last days are looked at again: the exchange corrects its archive.
+DUE_ABSENT: Final = (
+    _DUE + "and state = 'absent' and next_attempt_at <= now() and to_time > now() - interval '7 days' "
+    "order by to_time desc limit %s"
+)
 OPEN_SECONDS: Final = """
 select coalesce(sum(extract(epoch from to_time - from_time)), 0)::bigint from kline_gap
 where interval = '1s' and state = 'open'
