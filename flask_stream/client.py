@@ -154,6 +154,8 @@ class Client:
 
     def flush(self, now_s: float) -> None:
         """Send what waits, as far as the socket takes it."""
+        if self.is_finished:
+            return
         try:
             while self._head is not None or self._waiting:
                 if self._head is None:

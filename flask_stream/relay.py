@@ -150,9 +150,13 @@ class TopicReader:
             return False
         is_other = self._is_other(state)
         self._state = state
+        if is_other:
+            # Its offsets begin anew: those of the old log would never be reached, nor its partitions found.
+            self._positions.clear()
+            self._to_catch_up = None if self._to_catch_up else self._to_catch_up
         partitions = partitions_of([state])
         consumer.assign(partitions)
-        fresh = [partition for partition in partitions if is_other or partition not in self._positions]
+        fresh = [partition for partition in partitions if partition not in self._positions]
         await self._seek_by_time(consumer, fresh)
         for partition in partitions:
             if partition not in fresh:
@@ -226,6 +230,8 @@ class TopicReader:
         """Records have expired before they were read."""
         starts: Mapping[TopicPartition, int] = await consumer.beginning_offsets(list(self._positions))
         ends = await consumer.end_offsets(list(self._positions))
+        # A log that was cut may end before the place up to which it was to be read first.
+        self._to_catch_up = dict(ends) if self._to_catch_up else self._to_catch_up
         for partition, offset in self._positions.items():
             if not starts[partition] <= offset <= ends[partition]:
                 consumer.seek(partition, starts[partition])

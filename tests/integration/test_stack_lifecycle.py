@@ -48,7 +48,7 @@ def none_left(data_dir: Path) -> bool:
 @pytest.fixture
 def whole(tmp_path: Path) -> Iterator[StackProcess]:
     """A whole stack of this test's own."""
-    with StackProcess(tmp_path / "stack", SOURCE="sim", SYMBOLS="top:3", STREAMS="kline_1s") as stack:
+    with StackProcess(tmp_path / "stack", SOURCE="sim", SYMBOLS="top:3", SIM_SYMBOLS="20", STREAMS="kline_1s") as stack:
         yield stack
 
 

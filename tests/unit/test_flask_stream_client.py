@@ -39,6 +39,13 @@ def new_client(slow: SlowSocket, buffer_bytes: int = 1_000_000) -> Client:
     return Client(cast(socket.socket, slow), "a", buffer_bytes, Inbound(4096, 0.0), lambda _client: None)
 
 
+def test_a_client_that_is_gone_is_sent_nothing_more() -> None:
+    client = new_client(SlowSocket())
+    client.finish("gone")
+    client.flush(0.0)
+    assert client.direct is None
+
+
 def events_in(wire: bytes) -> tuple[list[str], int | None]:
     """Texts and close code an independent parser finds."""
     parser = Connection(ConnectionType.CLIENT)

@@ -1,0 +1,130 @@
+"""Where a reader of the relay goes on: after a topic was made anew or records expired, while it still catches up."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from flask_stream.fan_out import FanOut
+from flask_stream.hub import Hub
+from flask_stream.names import Content
+from flask_stream.relay import TopicReader
+from flask_stream.settings import StreamSettings
+from runtime.clock import ManualClock
+from runtime.health import Health
+from runtime.kafka_client import KafkaConsumer, TopicPartition, TopicState
+from runtime.lifecycle import Stop
+
+FIRST, SECOND = TopicPartition("candle", 0), TopicPartition("candle", 1)
+
+
+@dataclass
+class Log:
+    """A broker's log: where it begins and ends, and where the reader was put."""
+
+    starts: dict[TopicPartition, int]
+    ends: dict[TopicPartition, int]
+    sought: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        assert set(partitions) == set(self.ends)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.sought[partition] = offset
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {partition: self.starts[partition] for partition in partitions}
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {partition: self.ends[partition] for partition in partitions}
+
+
+@dataclass
+class Calls:
+    """What was asked of the fan-out thread."""
+
+    made: list[Callable[[], None]] = field(default_factory=list)
+
+    def call(self, function: Callable[[], None]) -> None:
+        self.made.append(function)
+
+
+class Reading:
+    """A reader of the candle topic, and what it has said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fan_out = Calls()
+        self.caught_up: list[str] = []
+        self.state = TopicState("candle", uuid.UUID(int=1), (0, 1))
+        self.reader = TopicReader(
+            StreamSettings(),
+            cast(FanOut, self.fan_out),
+            cast(Hub, None),
+            Health("relay"),
+            ManualClock(),
+            "candle",
+            Content.CANDLE,
+            lambda _topic: None,
+            self.caught_up.append,
+        )
+
+        async def ask_state(_stop: Stop) -> TopicState:
+            return self.state
+
+        async def started(*_: object) -> bool:
+            return True
+
+        monkeypatch.setattr(self.reader, "_ask_state", ask_state)
+        monkeypatch.setattr("flask_stream.relay.start_when_ready", started)
+
+    def begin(self, log: Log) -> None:
+        assert asyncio.run(self.reader._begin(cast(KafkaConsumer, log), Stop()))
+
+    def judge(self) -> None:
+        if self.reader._to_catch_up:
+            self.reader._judge_caught_up(self.reader._to_catch_up)
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Reading:
+    return Reading(monkeypatch)
+
+
+def test_a_connection_lost_goes_on_where_it_was(reading: Reading) -> None:
+    reading.begin(Log({FIRST: 0, SECOND: 0}, {FIRST: 50, SECOND: 0}))
+    reading.reader._positions[FIRST] = 30
+    again = Log({FIRST: 0, SECOND: 0}, {FIRST: 60, SECOND: 0})
+    reading.begin(again)
+    assert again.sought == {FIRST: 30, SECOND: 0}
+    assert not reading.fan_out.made
+
+
+def test_a_topic_made_anew_is_read_from_its_start_and_can_be_caught_up_with(reading: Reading) -> None:
+    reading.begin(Log({FIRST: 1000, SECOND: 1000}, {FIRST: 5000, SECOND: 5000}))
+    reading.state = TopicState("candle", uuid.UUID(int=2), (0,))
+    anew = Log({FIRST: 0}, {FIRST: 3})
+    reading.begin(anew)
+    assert anew.sought == {FIRST: 0}
+    assert len(reading.fan_out.made) == 1, "the channels start anew"
+    reading.judge()
+    assert not reading.caught_up
+    reading.reader._positions[FIRST] = 3
+    reading.judge()
+    assert reading.caught_up == ["candle"], "the old log's 5000 is not waited for"
+
+
+def test_expired_records_are_told_and_a_log_that_was_cut_can_be_caught_up_with(reading: Reading) -> None:
+    reading.begin(Log({FIRST: 0, SECOND: 0}, {FIRST: 50, SECOND: 50}))
+    reading.reader._positions |= {FIRST: 10, SECOND: 40}
+    cut = Log({FIRST: 20, SECOND: 0}, {FIRST: 20, SECOND: 45})
+    asyncio.run(reading.reader._seek_to_earliest(cast(KafkaConsumer, cut)))
+    assert cut.sought == {FIRST: 20}
+    assert len(reading.fan_out.made) == 1
+    reading.reader._positions[SECOND] = 45
+    reading.judge()
+    assert reading.caught_up == ["candle"]
