@@ -6,7 +6,7 @@ import signal
 
 from tests.chaos import feed
 from tests.chaos.network import link_is
-from tests.chaos.processes import connections_killed, engine_killed, kill_at, kill_at_random, second_inserter
+from tests.chaos.processes import connections_killed, engine_killed, kill_at, kill_at_random
 from tests.chaos.scenario import Kind, Scenario
 from tests.chaos.work import checkpoint_lost, late_bars, log_start_jumps
 
@@ -15,8 +15,6 @@ LIMIT_S = 90.0
 
 KINDS = (
     kill_at("inserter", "before_commit"),
-    kill_at("inserter", "after_commit"),
-    second_inserter(0),
     kill_at_random("producer"),
     kill_at_random("aggregator"),
     engine_killed("kafka", signal.SIGKILL, 1),
