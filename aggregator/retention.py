@@ -27,16 +27,26 @@ select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
 where i.inhparent = 'public.kline_1s'::regclass order by c.relname
 """
 NEWEST = "select max(event_time) from symbol_watermark where stream = 'kline_1s'"
-PRUNE = (
+#: By the time of writing, since the rows of a tape are old by their own; what is open or waits for a person stays.
+PRUNE_LETTERS = (
     "delete from dead_letter where received_at < now() - make_interval(days => %s)",
     "delete from feed_outage where to_time < now() - make_interval(days => %s)",
 )
+PRUNE_PROOF = (
+    "delete from minute_audit where audited_at < now() - make_interval(days => %s) and not needs_person",
+    "delete from candle_revision where replaced_at < now() - make_interval(days => %s)",
+    "delete from suspect_range where settled_at < now() - make_interval(days => %s) and state <> 'open'",
+    "delete from completeness_hour where updated_at < now() - make_interval(days => %s)",
+)
+#: The exchange's minutes are needed as long as the seconds that they are compared with.
+PRUNE_MINUTES = "delete from exchange_minute where received_at < now() - make_interval(hours => %s)"
 
 log = get_logger(__name__)
 
 
-def apply_retention(connection: Connection[TupleRow], keep_hours: int, letters_days: int) -> list[str]:
-    """Drop partitions that end `keep_hours` or more before the newest watermark, prune dead letters and outages.
+def apply_retention(connection: Connection[TupleRow], keep_hours: int, letters_days: int, proof_days: int) -> list[str]:
+    """Drop partitions that end `keep_hours` or more before the newest watermark, prune dead letters, outages, audits
+    and revisions.
 
     Returns the names of the dropped partitions; one that a long reader holds is left for the next time. Raises what
     the driver raises; each drop is its own transaction.
@@ -44,8 +54,11 @@ def apply_retention(connection: Connection[TupleRow], keep_hours: int, letters_d
     with connection.transaction():
         row = connection.execute(NEWEST).fetchone()
         names = [name for (name,) in connection.execute(PARTITIONS).fetchall()]
-        for statement in PRUNE:
+        for statement in PRUNE_LETTERS:
             connection.execute(statement, [letters_days])
+        for statement in PRUNE_PROOF:
+            connection.execute(statement, [proof_days])
+        connection.execute(PRUNE_MINUTES, [keep_hours])
     if row is None or row[0] is None:
         return []
     dropped = []
@@ -82,7 +95,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     settings = load(AggregatorSettings)
     with connect(settings.database_url, "retention") as connection:
-        dropped = apply_retention(connection, settings.retention_1s_hours, settings.retention_letters_days)
+        dropped = apply_retention(
+            connection, settings.retention_1s_hours, settings.retention_letters_days, settings.retention_proof_days
+        )
     if options.json:
         print(json.dumps({"dropped": dropped, "keep_hours": settings.retention_1s_hours}))
     else:

@@ -33,3 +33,6 @@ class AggregatorSettings(RoomSettings, KafkaSettings, DatabaseSettings, Exchange
         48, ge=1, description="how long 1 s rows are kept, counted back from the newest watermark"
     )
     retention_letters_days: int = Field(30, ge=1, description="how long dead letters and outages are kept")
+    retention_proof_days: int = Field(
+        90, ge=1, description="how long audits, revisions of candles and the completeness of hours are kept"
+    )

@@ -171,7 +171,10 @@ class Work:
         self._alone("retention", "retention", self._retain)
 
     def _retain(self) -> None:
-        apply_retention(self._connection(), self._settings.retention_1s_hours, self._settings.retention_letters_days)
+        kept = self._settings
+        apply_retention(
+            self._connection(), kept.retention_1s_hours, kept.retention_letters_days, kept.retention_proof_days
+        )
 
     def _alone(self, name: str, needs: str, step: Callable[[], object]) -> None:
         """The step unless it is running in another thread of this worker."""

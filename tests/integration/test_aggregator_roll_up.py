@@ -273,11 +273,11 @@ def test_retention_counts_from_the_newest_watermark(database: Connection[TupleRo
             f" for values from ('{old}') to ('{old + timedelta(days=1)}')"
         )
     database.commit()
-    assert apply_retention(database, 48, 30) == []
+    assert apply_retention(database, 48, 30, 90) == []
     insert(database, seconds_of("BTCUSDT", START_MS, 60))
-    dropped = apply_retention(database, 48, 30)
+    dropped = apply_retention(database, 48, 30, 90)
     assert dropped == [f"kline_1s_{day - timedelta(days=back):%Y%m%d}" for back in (5, 4, 3)]
-    assert apply_retention(database, 48, 30) == []
+    assert apply_retention(database, 48, 30, 90) == []
     assert database.execute("select count(*) from kline_1s").fetchall() == [(60,)]
 
 
@@ -331,5 +331,5 @@ def test_retention_gives_up_behind_a_long_reader(database: Connection[TupleRow],
     insert(database, seconds_of("BTCUSDT", START_MS, 60))
     with psycopg.connect(fresh_database) as reader:
         reader.execute("select count(*) from kline_1s")
-        assert apply_retention(database, 48, 30) == []
-    assert apply_retention(database, 48, 30) == [f"kline_1s_{old:%Y%m%d}"]
+        assert apply_retention(database, 48, 30, 90) == []
+    assert apply_retention(database, 48, 30, 90) == [f"kline_1s_{old:%Y%m%d}"]
