@@ -28,6 +28,7 @@ import httpx
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from exchange_sim.symbols import catalogue
 from runtime.clock import SystemClock, new_random, sleep_s
 from runtime.exchange_rest import ExchangeRest
 from stack.layout import Layout
@@ -43,6 +44,8 @@ SETTLE_DEADLINE_S = 200.0
 SIM_START_DEADLINE_S = 30.0
 ENGINE_START_DEADLINE_S = 60.0
 POLL_S = 0.1
+#: The simulated exchange lists no more than it has to: the statistics of 2,000 symbols take seconds.
+LISTED_MIN = 30
 #: Room for a broker's 15 minutes of the load, or for a database with its write-ahead log.
 DISK_BYTES = 1_200_000_000
 REST_WEIGHT_PER_MINUTE = 1_000_000
@@ -66,7 +69,8 @@ class Rig:
         self.orders = directory / "crash.order"
         self.watch: Watch | None = None
         self._disks = disks
-        self._variables = {"SIM_LIMITS": "false", **variables}
+        self.listed = catalogue(max(LISTED_MIN, symbols))
+        self._variables = {"SIM_LIMITS": "false", "SIM_SYMBOLS": str(len(self.listed)), **variables}
         self._sim_port = free_port()
         self._sim: subprocess.Popen[bytes] | None = None
         self._directory = directory
@@ -92,7 +96,7 @@ class Rig:
                 KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{self.broker.port}",
                 DATABASE_URL=self._database_url.replace(f":{self.database.target_port}/", f":{self.database.port}/"),
                 CELERY_BROKER_URL=found["celery_broker_url"],
-                SYMBOLS=f"top:{self.symbols}",
+                SYMBOLS=",".join(spec.name for spec in self.listed[: self.symbols]),
                 CRASH_ORDERS=str(self.orders),
                 **self._variables,
             )

@@ -11,7 +11,6 @@ from aggregator.celery_app import app
 from exchange_sim import wire
 from exchange_sim.klines import bar
 from exchange_sim.market import SeededMarket
-from exchange_sim.symbols import catalogue
 from market.binance_codec import decode_event
 from market.kline import Kline
 from runtime.clock import sleep_s
@@ -27,7 +26,6 @@ CATCH_UP_DEADLINE_S = 60.0
 LATE_MAX_S = 120.0
 MAX_RESTARTS = 2
 HISTORY_DAYS = 12
-LISTED = 2_000
 EVERYTHING = -1
 
 
@@ -101,7 +99,7 @@ def _symbol(rig: Rig) -> str:
 
 def true_second(rig: Rig, symbol: str, open_ms: int) -> Kline:
     """The kline of one second as the exchange's stream has it, ids included, from the market's own functions."""
-    market = SeededMarket(rig.sim_seed, catalogue(LISTED), rig.clock.now_ms, HISTORY_DAYS)
+    market = SeededMarket(rig.sim_seed, rig.listed, rig.clock.now_ms, HISTORY_DAYS)
     spec = market.symbols[symbol]
     made = bar(market, spec, (open_ms, open_ms + 1000), open_ms + 1000)
     assert made is not None
