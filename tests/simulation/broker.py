@@ -126,7 +126,10 @@ class MemoryBroker:
         """Records from the offset on; empty at the end. Raises OffsetOutOfRangeError."""
         self._require()
         log = self.logs[partition]
-        if not log.start <= offset <= log.end:
+        end = log.end
+        if offset == end:
+            return []
+        if not log.start <= offset < end:
             raise OffsetOutOfRangeError({partition: offset})
         found: list[Record] = []
         for segment in log.segments:

@@ -42,7 +42,7 @@ class Checker:
         #: partitions whose broker has lost its tail: their checkpoint may go back once
         self._may_go_back: set[TopicPartition] = set()
         self._first_ms: dict[str, int] = {}
-        #: (producer, topic, symbol, id) of everything in the log
+        #: (producer, topic, symbol, event time or trade id) of everything that was ever in the log
         self._appended: set[tuple[int, str, str, int]] = set()
         self._delivered: set[tuple[int, str, int]] = set()
         self.producer = 0
@@ -56,41 +56,54 @@ class Checker:
         """The broker lost records: its offsets are given out again."""
         self._may_go_back.add(partition)
 
-    def on_delivered(self, producer: int, symbol: str, open_ms: int) -> None:
-        """A closed kline was given to a living producer."""
-        self._delivered.add((producer, symbol, open_ms))
+    def on_delivered(self, producer: int, symbol: str, event_ms: int) -> None:
+        """A closed kline with this event time was given to a living producer."""
+        self._delivered.add((producer, symbol, event_ms))
 
     def on_append(self, record: Record) -> None:
         """A record was appended by `self.producer`: none of its life comes twice, unless it had to send again."""
         if record.topic not in (self._kline_topic, self._trade_topic):
             return
         head = _head.decode(record.value)
-        key = (self.producer, record.topic, head.symbol, max(head.open_time_ms, head.trade_id))
+        number = head.event_time_ms if head.trade_id < 0 else head.trade_id
+        key = (self.producer, record.topic, head.symbol, number)
         if key in self._appended and not self.may_repeat:
-            raise Violation(Anomaly.DUPLICATE, f"{record.topic} {head.symbol} {key[3]} sent twice by one producer")
+            raise Violation(Anomaly.DUPLICATE, f"{record.topic} {head.symbol} {number} sent twice by one producer")
         self._appended.add(key)
 
     def on_commit(self, changes: list[Change]) -> None:
         """Every commit keeps every promise that does not need time."""
-        touched: set[str] = set()
+        added: dict[str, list[int]] = {}
+        advanced: dict[str, tuple[int, int]] = {}
+        in_doubt: set[str] = set()
+        points: list[Change] = []
         for change in changes:
             if change.table == "row":
                 self._check_row(change.old, change.new)
-                touched.add(change.new.kline.symbol)
+                if change.old is None:
+                    added.setdefault(change.new.kline.symbol, []).append(change.key)
             elif change.table == "gap":
-                touched.add((change.new or change.old).symbol)
+                in_doubt.add((change.new or change.old).symbol)
             elif change.table == "watermark":
-                self._first_ms.setdefault(change.key, min(self._db.rows[change.key]))
-                touched.add(change.key)
-                if change.old is not None and change.new <= change.old:
+                if change.old is None:
+                    self._first_ms[change.key] = min(self._db.rows[change.key])
+                elif change.new <= change.old:
                     raise Violation(Anomaly.REGRESSED, f"watermark of {change.key}: {change.old} -> {change.new}")
+                advanced[change.key] = (change.old or self._first_ms[change.key], change.new)
             elif change.table == "candle":
                 self._check_candle(change.old, change.new)
-        for change in changes:
-            if change.table == "checkpoint" and change.key.topic == self._kline_topic:
-                self._check_checkpoint(change.key, change.old, change.new)
-        for symbol in touched:
-            self.check_account(symbol)
+            elif change.table == "checkpoint" and change.key.topic == self._kline_topic:
+                points.append(change)
+        for change in points:
+            self._check_checkpoint(change.key, change.old, change.new)
+        for symbol in added.keys() | advanced.keys() | in_doubt:
+            start, end = advanced.get(symbol, (0, 0))
+            times = added.get(symbol, [])
+            is_plain = len(times) * SECOND_MS == end - start and (
+                not times or start <= min(times) < max(times) + 1 <= end
+            )
+            if symbol in in_doubt or not is_plain:
+                self.check_account(symbol)
 
     def _check_row(self, old: StoredRow | None, new: StoredRow) -> None:
         kline = new.kline
@@ -174,9 +187,9 @@ class Checker:
         for symbol, minute in self._db.dirty:
             if minute + MINUTE_MS <= self._db.watermarks[symbol]:
                 raise Violation(Anomaly.STUCK, f"minute {minute} of {symbol} is still dirty")
-        for number, symbol, open_ms in self._delivered if producer is not None else ():
-            if number == producer and (number, self._kline_topic, symbol, open_ms) not in self._appended:
-                raise Violation(Anomaly.LOST, f"{symbol} {open_ms} was given to the producer and never sent")
+        for number, symbol, event_ms in self._delivered if producer is not None else ():
+            if number == producer and (number, self._kline_topic, symbol, event_ms) not in self._appended:
+                raise Violation(Anomaly.LOST, f"{symbol} {event_ms} was given to the producer and never sent")
 
     def _check_gaps(self, symbol: str, truth: SymbolTruth) -> None:
         rows = self._db.rows[symbol]

@@ -77,6 +77,11 @@ def fold(seconds: Iterable[Second]) -> tuple[Decimal, ...]:
     ).values()
 
 
+def event_time_ms(second: Second) -> int:
+    """When the exchange says that the second is closed."""
+    return second.open_ms + SECOND_MS + second.open_ms // SECOND_MS % 7
+
+
 def _price(value: int) -> str:
     return f"{value // 100}.{value % 100:02d}000000"
 
@@ -115,11 +120,12 @@ class SymbolTruth:
     def frame(self, second: Second, *, is_closed: bool = True) -> bytes:
         """The kline as the exchange sends it on a combined connection."""
         s = second
-        event_ms = s.open_ms + (SECOND_MS + s.open_ms // SECOND_MS % 7 if is_closed else 500)
+        event_ms = event_time_ms(s) if is_closed else s.open_ms + 500
         high = s.high if is_closed else s.high + 3
         return (
             f'{{"stream":"{self.symbol.lower()}@kline_1s","data":{{"e":"kline","E":{event_ms},"s":"{self.symbol}",'
-            f'"k":{{"t":{s.open_ms},"T":{s.open_ms + 999},"s":"{self.symbol}","i":"1s","f":{s.first_id},"L":{s.last_id},'
+            f'"k":{{"t":{s.open_ms},"T":{s.open_ms + 999},"s":"{self.symbol}","i":"1s",'
+            f'"f":{s.first_id},"L":{s.last_id},'
             f'"o":"{_price(s.open)}","c":"{_price(s.close)}","h":"{_price(high)}","l":"{_price(s.low)}",'
             f'"v":"{_quantity(s.base)}","n":{s.count},"x":{"true" if is_closed else "false"},"q":"{_quote(s.quote)}",'
             f'"V":"{_quantity(s.taker_base)}","Q":"{_quote(s.taker_quote)}","B":"0"}}}}}}'
@@ -143,7 +149,9 @@ class SymbolTruth:
         ).encode()
 
 
-def make_truth(symbol: str, length_s: int, rng: random.Random, *, with_trades: bool, absent_share: float) -> SymbolTruth:
+def make_truth(
+    symbol: str, length_s: int, rng: random.Random, *, with_trades: bool, absent_share: float, absent_until_s: int
+) -> SymbolTruth:
     """The market of one symbol; calm and lively stretches follow each other."""
     price, trade_id = rng.randrange(9_000, 11_000), rng.randrange(1, 10_000)
     quiet_share, absent_left = 0.3, 0
@@ -155,7 +163,7 @@ def make_truth(symbol: str, length_s: int, rng: random.Random, *, with_trades: b
         open_ms = BASE_MS + index * SECOND_MS
         if not index % 20:
             quiet_share = (0.0, 0.3, 0.9, 1.0)[int(draw() * 4)]
-            if absent_share and draw() < absent_share and index:
+            if absent_share and 0 < index < absent_until_s and draw() < absent_share:
                 absent_left = 1 + int(draw() * 4)
         if absent_left:
             absent_left -= 1

@@ -19,7 +19,7 @@ from runtime.errors import Fenced
 from runtime.kafka_client import ConsumerRecord, KafkaError, OffsetOutOfRangeError, TopicPartition
 from tests.simulation.broker import MemoryBroker
 from tests.simulation.clock import SimClock
-from tests.simulation.store import Database, MemoryStore, StoreFaults
+from tests.simulation.store import Database, MemoryStore, StoreFaults, pause
 
 COMPARE_IDS_EVERY_S = 30.0
 ASK_ENDS_EVERY_S = 5.0
@@ -39,6 +39,7 @@ class SimInserter:
     #: tests that plant a bug put their own in
     writer_class: type[Writer] = Writer
     builder_class: type[BatchBuilder] = BatchBuilder
+    store_class: type[MemoryStore] = MemoryStore
 
     def __init__(
         self, topics: Topics, parts: tuple[MemoryBroker, Database, SimClock], faults: StoreFaults, batch_rows: int
@@ -116,19 +117,20 @@ class SimInserter:
 
     async def _start(self) -> None:
         """A session: the checkpoints, where to go on, a writer."""
-        self._store = MemoryStore(self._database, self._faults)
+        self._store = self.store_class(self._database, self._faults)
+        await self._positions.claim(self._store, self._names)
+        # Asking the broker takes time in which anything may happen.
+        await pause()
         if self._broker.is_away:
             raise KafkaError("no broker")
         partitions = [partition for name in self._names for partition in self._broker.partitions(name)]
         self._ids = {name: self._broker.topic_ids[name] for name in self._names}
         logs = self._broker.logs
-        ranges = {
-            p: LogRange(self._broker.topic_ids[p.topic], logs[p].start, logs[p].end) for p in partitions
-        }
+        ranges = {p: LogRange(self._broker.topic_ids[p.topic], logs[p].start, logs[p].end) for p in partitions}
         await self._positions.take(self._store, ranges)
         self._offsets = {p: position.read_offset for p, position in self._positions.by_partition.items()}
         self._collected = None
-        writer = self.writer_class(self._store, self._positions, self._topics)
+        writer = self.writer_class(self._store, self._positions, self._topics, self._clock)
         await writer.load()
         self._writer = writer
         now_s = self._clock.monotonic_s()
@@ -165,7 +167,7 @@ class SimInserter:
         now_s = self._clock.monotonic_s()
         if now_s >= self._ask_ends_at_s and not self._broker.is_away:
             self._ask_ends_at_s = now_s + ASK_ENDS_EVERY_S
-            self._log_ends = LogEnds(self._clock.now_ms(), {p: self._broker.logs[p].end for p in self._offsets})
+            self._log_ends = LogEnds(self._clock.monotonic_s(), {p: self._broker.logs[p].end for p in self._offsets})
         if now_s >= self._compare_ids_at_s:
             self._compare_ids_at_s = now_s + COMPARE_IDS_EVERY_S
             if any(self._broker.topic_ids[name] != topic_id for name, topic_id in self._ids.items()):

@@ -13,7 +13,7 @@ from enum import StrEnum
 from runtime.clock import new_random
 from tests.simulation.broker import Retention
 
-MIN_LENGTH_S, MAX_LENGTH_S = 60, 210
+MIN_LENGTH_S, MAX_LENGTH_S = 30, 150
 #: Quiet time after the last fault in which everything has to come right.
 HEAL_S = 45
 MAX_FAULTS = 12
@@ -42,7 +42,7 @@ class Kind(StrEnum):
     STORE_ERRORS = "store errors"  # share of operations, up to 10 %
     STORE_AWAY = "store away"
     COMMIT_LOST = "commits fail or lose their answer"  # share, up to 30 %
-    CLOCK = "clock set wrong"  # up to 5 s, or up to 1 h
+    CLOCK = "clock set wrong"  # up to 5 s
     REST_ERRORS = "REST fails"
     REST_PARTIAL = "REST lags behind the streams"
     REST_BAD = "REST gives rows that cannot be"
@@ -106,7 +106,7 @@ def draw_plan(seed: int) -> Plan:
         with_trades=with_trades,
         absent_share=rng.choice((0.0, 0.0, 0.1)),
         buffer_bytes=rng.choice((8_000, 30_000, 10_000_000, 10_000_000)),
-        batch_rows=rng.choice((1, 5, 50, 1_000)),
+        batch_rows=rng.choice((1, 5, 50, 50, 1_000, 1_000)),
         retention=Retention(
             retention_ms=rng.choice((15_000, 30_000)) if short else 900_000,
             segment_ms=rng.choice((5_000, 20_000)) if short else 60_000,

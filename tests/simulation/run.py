@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,7 +18,8 @@ from tests.simulation.world import Classes, World
 
 PROCESSES = 2
 SEEDS_A_PIECE = 10
-SHRINK_RUNS_MAX = 60
+SHRINK_RUNS_MAX = 40
+DESCRIBED_MAX = 3
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,25 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """The same for a while, in a process that has other things to do too."""
+    before = structlog.get_config()
+    quiet()
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 def _piece(seeds: range) -> list[Outcome]:
     return [run_plan(draw_plan(seed)) for seed in seeds]
 
 
 def run_seeds(first: int, count: int) -> Iterator[Outcome]:
     """Outcomes of `count` seeds from `first` on, over PROCESSES processes, in their order."""
-    pieces = [range(start, min(start + SEEDS_A_PIECE, first + count)) for start in range(first, first + count, SEEDS_A_PIECE)]
+    end = first + count
+    pieces = [range(start, min(start + SEEDS_A_PIECE, end)) for start in range(first, end, SEEDS_A_PIECE)]
     with multiprocessing.get_context("spawn").Pool(PROCESSES, quiet) as pool:
         for outcomes in pool.imap(_piece, pieces):
             yield from outcomes
@@ -121,7 +135,9 @@ def run_and_report(outcomes: Iterable[Outcome]) -> tuple[Report, list[str]]:
         report.faults += outcome.faults
         if outcome.anomaly:
             report.violations += 1
-            texts.append(describe(outcome) if report.violations <= 5 else f"seed {outcome.seed}: {outcome.anomaly}")
+            with quietly():
+                is_told = report.violations <= DESCRIBED_MAX
+                texts.append(describe(outcome) if is_told else f"seed {outcome.seed}: {outcome.anomaly}")
     report.seconds = clock.monotonic_s() - started_s
     return report, texts
 
@@ -131,7 +147,7 @@ def describe(outcome: Outcome) -> str:
     plan = shrink(draw_plan(outcome.seed), outcome.anomaly)
     lines = [
         f"seed {outcome.seed}: {outcome.anomaly}: {outcome.violation}",
-        f"  needs {len(plan.faults)} faults in {plan.length_s} s with {', '.join(plan.symbols)}; retention {plan.retention}",
+        f"  needs {len(plan.faults)} faults in {plan.length_s} s with {', '.join(plan.symbols)}, {plan.retention}",
         *(f"    {fault}" for fault in plan.faults),
         f"  shrunk: {run_plan(plan).violation}",
         f"  again: {command(outcome.seed)}",
@@ -143,5 +159,3 @@ def describe(outcome: Outcome) -> str:
 def command(seed: int) -> str:
     """How to see it again."""
     return f"python -m tests.simulation --seeds 1 --first {seed}"
-
-

@@ -314,7 +314,7 @@ class MemoryStore:
     async def ensure_days(self, days: Collection[int]) -> None:
         """There is always room."""
         await self._operate("ensure_days")
-        assert all(0 <= day * DAY_MS for day in days)
+        assert all(day * DAY_MS >= 0 for day in days)
 
     async def insert_rows(self, rows: Sequence[Row], *, are_new: bool, copy_text: str | None = None) -> int:
         """The newer event wins."""
@@ -345,9 +345,9 @@ class MemoryStore:
             self._db.put("outage", table, key, StoredOutage(to_ms, outage.cause))
         for outage in outages:
             for other, stored in list(table.items()):
-                if other[:2] == (outage.symbol, outage.stream) and stored.to_ms is None:
-                    if other[2] < outage.from_time_ms:
-                        self._db.put("outage", table, other, StoredOutage(outage.from_time_ms, stored.cause))
+                is_same = other[:2] == (outage.symbol, outage.stream)
+                if is_same and stored.to_ms is None and other[2] < outage.from_time_ms:
+                    self._db.put("outage", table, other, StoredOutage(outage.from_time_ms, stored.cause))
 
     async def write_tickers(self, tickers: Sequence[MiniTicker]) -> None:
         """The newest event wins."""

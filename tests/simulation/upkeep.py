@@ -118,13 +118,13 @@ class Upkeep:
         """One call; true when something is left for later."""
         start, end = call.from_ms - SECOND_MS, call.to_ms + SECOND_MS
         try:
-            answer = decode_rest_klines(self._answer(call.symbol, start, end, exchange_now_ms), call.symbol, Interval.S1, exchange_now_ms)
+            answer = decode_rest_klines(
+                self._answer(call.symbol, start, end, exchange_now_ms), call.symbol, Interval.S1, exchange_now_ms
+            )
             klines = closed_rows(answer, start, end, exchange_now_ms)
         except BadFrame:
             return True
-        missing = missing_seconds(
-            call.wanted_ms, klines, exchange_now_ms, settled_ms=SETTLED_MS, absent_ms=ABSENT_MS
-        )
+        missing = missing_seconds(call.wanted_ms, klines, exchange_now_ms, settled_ms=SETTLED_MS, absent_ms=ABSENT_MS)
         wanted = set(call.wanted_ms)
         self._settle(call.symbol, [k for k in klines if k.open_time_ms in wanted], missing.absent)
         return bool(missing.later)

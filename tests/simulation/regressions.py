@@ -1,0 +1,13 @@
+"""Seeds that once broke a promise, and what was wrong. They are run every time.
+
+A seed draws the same life only while plan.py draws in the same order: after a change there these lines say which
+situation to look for, and a new seed that meets it takes their place.
+"""
+
+from __future__ import annotations
+
+#: seed -> what it found
+REGRESSIONS: dict[int, str] = {
+    2143: "a takeover while the old inserter still wrote: log ends asked before the claim looked like a lost tail, "
+    "and the checkpoint went back",
+}
