@@ -1,7 +1,12 @@
-"""The ledger on the page: a gap is shaded and explained while it is open, marked once healed, without a reload."""
+"""The ledger on the page: a gap is shaded and explained while it is open, marked once healed, without a reload.
+
+With UPDATE_IMAGES=1 the picture of the README is taken anew.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, WIDE, Site, wait
+from tests.stack_process import ROOT
 
 STREAM = "btcusdt@kline_1s"
 DROPPED_SECONDS = 4
@@ -105,7 +111,9 @@ def test_a_gap_is_shaded_with_its_cause_and_marked_once_it_is_healed(
         # No new bar has come meanwhile: the view has not moved.
         assert page.evaluate(VISIBLE) == view
     assert healed["slot"] == gap["slot"]
-    save_screenshot(page, "gap-repaired-wide-dark")
+    saved = save_screenshot(page, "gap-repaired-wide-dark")
+    if os.environ.get("UPDATE_IMAGES"):
+        shutil.copyfile(saved, ROOT / "docs" / "images" / "chart.png")
     wait_for_newest_gap(phone, "repaired", "repaired")
     # The seconds themselves are there too.
     page.keyboard.press("1")

@@ -1,12 +1,7 @@
-"""The other pages, what bad addresses get, and how everything looks (build/screenshots).
-
-With UPDATE_IMAGES=1 the picture of the README is taken anew.
-"""
+"""The other pages, what bad addresses get, and how everything looks (build/screenshots)."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +10,6 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, WIDE, Site, wait
-from tests.stack_process import ROOT
 
 
 def test_the_market_list_is_live_sortable_and_leads_to_charts(site: Site) -> None:
@@ -69,9 +63,7 @@ def test_how_it_looks(
     panel = {"dark": "rgb(13, 16, 20)", "light": "rgb(244, 244, 241)"}[theme]
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == panel
     assert page.evaluate("document.fonts.check(\"13px 'Inter Variable'\")")
-    saved = save_screenshot(page, f"chart-{name}-{theme}")
-    if os.environ.get("UPDATE_IMAGES") and (name, theme) == ("wide", "dark"):
-        shutil.copyfile(saved, ROOT / "docs" / "images" / "chart.png")
+    save_screenshot(page, f"chart-{name}-{theme}")
     site.close_pages()
     save_screenshot(_settled(site.open("/", theme=theme, size=size)), f"markets-{name}-{theme}")
 

@@ -7,6 +7,7 @@ import { STATES, barWords, completeSince, gapOfOutage, gapWords, gapsIn, gapsWor
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
 const MAX_LISTED = 200;
 const MAX_REFRESHED = 20;
 const NO_COUNTS = new Map();
@@ -120,8 +121,10 @@ export class LedgerPanel {
     const { formats, ledger, outage } = this;
     const now = this.now();
     const since = ledger.completeSince ?? (ledger.readAt === null ? null : completeSince(this.bars.series, ledger.gaps, this.bars.stepMs));
-    let words = since === null ? "Complete since –" : `Complete since ${formats.moment(since, now)}`;
-    if (outage && since !== null && since <= outage.from_time_ms) words = `Complete ${formats.moment(since, now)} to ${formats.seconds(outage.from_time_ms)}`;
+    // To the second while it is fresh news, to the minute later.
+    const start = since === null ? "–" : now - since < HOUR_MS ? formats.seconds(since) : formats.moment(since, now);
+    const isOver = outage && since !== null && since <= outage.from_time_ms;
+    let words = isOver ? `Complete ${start} to ${formats.seconds(outage.from_time_ms)}` : `Complete since ${start}`;
     if (ledger.readAt !== null && ledger.isOld) words = `Ledger not read since ${formats.seconds(ledger.readAt)}`;
     setText(byId("ledger-since"), words);
     const { gaps } = this;
