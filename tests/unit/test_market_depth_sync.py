@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -26,8 +26,10 @@ from market.depth_sync import (
     ResyncReason,
     SyncState,
 )
+from runtime.clock import new_random
 
 LIMIT = 8
+EVENT_MS = 100
 
 
 def at_once(_low: float, _high: float) -> float:
@@ -208,15 +210,49 @@ def test_a_book_that_runs_thin_gets_a_fresh_snapshot_while_it_is_shown() -> None
     assert len(sync.ledger) == 1, "the book was exact all the time"
 
 
-@dataclass
 class Truth:
-    """An exchange: its book after each update id, and the events and snapshots it would send."""
+    """An exchange: its book after each update id, and the events and snapshots it would send.
 
-    bids: dict[int, list[Level]] = field(default_factory=dict)
-    asks: dict[int, list[Level]] = field(default_factory=dict)
-    events: list[DepthUpdate] = field(default_factory=list)
+    About 12 price levels a side, so that a snapshot of LIMIT levels cuts some off.
+    """
+
+    def __init__(self) -> None:
+        self.bids: dict[int, list[Level]] = {}
+        self.asks: dict[int, list[Level]] = {}
+        self.events: list[DepthUpdate] = []
+        self._bids = {Decimal(price): Decimal(1) for price in range(38, 50)}
+        self._asks = {Decimal(price): Decimal(1) for price in range(51, 63)}
+        self._update_id = 100
+        self._write_down()
+
+    def _write_down(self) -> None:
+        self.bids[self._update_id] = sorted(self._bids.items(), reverse=True)
+        self.asks[self._update_id] = sorted(self._asks.items())
+
+    def add(self, size: int, changed: Iterable[tuple[int, int]], middle: int) -> None:
+        """An event of `size` update ids: (price, quantity), and what the price has passed disappears."""
+        bids = {Decimal(price): Decimal(held) for price, held in changed if price < middle}
+        asks = {Decimal(price): Decimal(held) for price, held in changed if price > middle}
+        bids |= {price: Decimal(0) for price in self._bids if price >= middle}
+        asks |= {price: Decimal(0) for price in self._asks if price <= middle}
+        for side, new in ((self._bids, bids), (self._asks, asks)):
+            side.update(new)
+            for price in [price for price, held in side.items() if not held]:
+                del side[price]
+        event = DepthUpdate(
+            symbol="AAA",
+            first_update_id=self._update_id + 1,
+            last_update_id=self._update_id + size,
+            bids=list(bids.items()),
+            asks=list(asks.items()),
+            event_time_ms=EVENT_MS * len(self.events),
+        )
+        self.events.append(event)
+        self._update_id += size
+        self._write_down()
 
     def snapshot(self, last_id: int) -> PartialDepth:
+        """What REST depth answers at that update."""
         return PartialDepth(
             symbol="AAA", last_update_id=last_id, bids=self.bids[last_id][:LIMIT], asks=self.asks[last_id][:LIMIT]
         )
@@ -224,36 +260,11 @@ class Truth:
 
 @st.composite
 def truths(draw: st.DrawFn) -> Truth:
-    """Up to 40 events of 1 to 3 update ids each; about 12 price levels a side, so that the limit of 8 cuts."""
+    """Up to 40 events of 1 to 3 update ids each."""
     truth = Truth()
-    bids = {Decimal(price): Decimal(1) for price in range(38, 50)}
-    asks = {Decimal(price): Decimal(1) for price in range(51, 63)}
-    update_id = 100
-    for number in range(draw(st.integers(5, 40))):
-        truth.bids[update_id], truth.asks[update_id] = sorted(bids.items(), reverse=True), sorted(asks.items())
-        size = draw(st.integers(1, 3))
+    for _ in range(draw(st.integers(5, 40))):
         changed = draw(st.lists(st.tuples(st.integers(30, 70), st.integers(0, 2)), min_size=1, max_size=6))
-        middle = draw(st.sampled_from((49, 50, 51)))
-        new_bids = {Decimal(price): Decimal(held) for price, held in changed if price < middle}
-        new_asks = {Decimal(price): Decimal(held) for price, held in changed if price > middle}
-        new_bids |= {price: Decimal(0) for price in bids if price >= middle}
-        new_asks |= {price: Decimal(0) for price in asks if price <= middle}
-        for side, new in ((bids, new_bids), (asks, new_asks)):
-            side.update(new)
-            for price in [price for price, held in side.items() if not held]:
-                del side[price]
-        truth.events.append(
-            DepthUpdate(
-                symbol="AAA",
-                first_update_id=update_id + 1,
-                last_update_id=update_id + size,
-                bids=list(new_bids.items()),
-                asks=list(new_asks.items()),
-                event_time_ms=number * 100,
-            )
-        )
-        update_id += size
-    truth.bids[update_id], truth.asks[update_id] = sorted(bids.items(), reverse=True), sorted(asks.items())
+        truth.add(draw(st.integers(1, 3)), changed, draw(st.sampled_from((49, 50, 51))))
     return truth
 
 
@@ -273,7 +284,7 @@ def assert_exact_or_flagged(sync: DepthSync, truth: Truth) -> None:
         assert side.top(100) == known
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(truths(), st.data())
 def test_whatever_is_lost_repeated_or_reordered_the_book_is_exact_or_flagged(truth: Truth, data: st.DataObject) -> None:
     sync = DepthSync("AAA", at_once, 0, LIMIT)
@@ -303,7 +314,7 @@ def test_whatever_is_lost_repeated_or_reordered_the_book_is_exact_or_flagged(tru
     assert len(sync.ledger) <= 1 + len(truth.events)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(truths(), st.integers(0, 20))
 def test_once_nothing_is_lost_any_more_the_book_comes_back(truth: Truth, lost: int) -> None:
     sync = DepthSync("AAA", at_once, 0, LIMIT)
@@ -317,6 +328,42 @@ def test_once_nothing_is_lost_any_more_the_book_comes_back(truth: Truth, lost: i
         assert_exact_or_flagged(sync, truth)
     assert sync.book is not None
     assert sync.book.last_update_id == truth.events[-1].last_update_id
+
+
+def test_a_hundred_holes_are_flagged_and_closed_within_three_seconds() -> None:
+    """F8: holes, snapshots that come late and old, every tenth question refused with 429 and a time to wait."""
+    rng, truth = new_random(8), Truth()
+    for _ in range(3_100):
+        changed = [(rng.randint(30, 70), rng.randint(0, 2)) for _ in range(rng.randint(1, 6))]
+        truth.add(rng.randint(1, 3), changed, rng.randint(49, 51))
+    sync = DepthSync("AAA", rng.uniform, 0, LIMIT)
+    answers: list[tuple[int, PartialDepth]] = []
+    asked, refused_until_ms, waited = 0, 0, set[int]()
+    for number, event in enumerate(truth.events):
+        now_ms = EVENT_MS * number
+        if number % 30 != 29:
+            sync.on_update(event, now_ms)
+        assert_exact_or_flagged(sync, truth)
+        for due_ms, answer in answers:
+            if due_ms <= now_ms:
+                sync.on_snapshot(answer, now_ms)
+                assert_exact_or_flagged(sync, truth)
+        answers = [(due_ms, answer) for due_ms, answer in answers if due_ms > now_ms]
+        if sync.wants_snapshot(now_ms):
+            asked += 1
+            assert now_ms >= refused_until_ms, "Retry-After is obeyed"
+            if asked % 10 == 0:
+                refused_until_ms = now_ms + 1_000
+                waited.add(len(sync.ledger))
+                sync.snapshot_failed(now_ms, retry_after_s=1.0)
+            else:
+                at = max(0, number - rng.choice((0, 0, 0, 3)))
+                answers.append((now_ms + rng.randint(50, 400), truth.snapshot(truth.events[at].last_update_id)))
+    holes = [entry for entry in sync.ledger if entry.reason is ResyncReason.HOLE]
+    assert len(holes) >= 90
+    for place, entry in enumerate(sync.ledger, 1):
+        if entry.duration_ms is not None and place not in waited:
+            assert entry.duration_ms < 3_000, entry
 
 
 @dataclass
