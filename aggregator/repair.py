@@ -54,11 +54,13 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """When to give up a gap, the longest wait between two tries, and when an absent range is asked for again."""
+    """When to give up a gap, the longest wait between two tries, when an absent range is asked for again, and how long
+    a new gap is left alone: one that grows while a stream is out would take a question each time it grows."""
 
     max_attempts: int = 10
     max_delay_s: float = 600.0
     absent_recheck_s: float = 86_400.0
+    settle_s: float = 5.0
 
     @classmethod
     def of(cls, settings: AggregatorSettings) -> Limits:
@@ -115,7 +117,7 @@ class Repair:
         return True
 
     def _due(self, connection: Connection[TupleRow]) -> list[DueGap]:
-        rows = connection.execute(sql.DUE_GAPS, [MAX_DUE_GAPS]).fetchall()
+        rows = connection.execute(sql.DUE_GAPS, [self._limits.settle_s, MAX_DUE_GAPS]).fetchall()
         if not rows and self._clock.monotonic_s() >= self._absent_after_s:
             rows = connection.execute(sql.DUE_ABSENT, [MAX_DUE_GAPS]).fetchall()
             self._absent_after_s = 0.0 if rows else self._clock.monotonic_s() + ABSENT_LOOK_EVERY_S

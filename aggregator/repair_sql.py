@@ -27,8 +27,10 @@ _AT: Final = at("%s::bigint")
 _DUE: Final = f"""
 select id, symbol, {ms("from_time")}, {ms("to_time")}, state, attempts from kline_gap where interval = '1s'
 """
+#: A gap that has just been noticed may still grow, or be filled by late rows. Parameters: seconds it is left, how many.
 DUE_GAPS: Final = (
-    _DUE + "and state = 'open' and (next_attempt_at is null or next_attempt_at <= now()) order by to_time desc limit %s"
+    _DUE + "and state = 'open' and (next_attempt_at is null or next_attempt_at <= now()) "
+    "and (detector = 'operator' or detected_at <= now() - %s * interval '1 second') order by to_time desc limit %s"
 )
 #: Absent seconds of the last days are looked at again: the exchange corrects its archive.
 DUE_ABSENT: Final = (

@@ -62,7 +62,9 @@ class HoledLedger:
 
     def repair(self, **limits: float) -> Repair:
         """A repair with short waits unless told otherwise."""
-        return Repair(self.rest, SystemClock(), Limits(**{"max_attempts": 3, "max_delay_s": 0.001} | limits))  # type: ignore[arg-type]
+        return Repair(
+            self.rest, SystemClock(), Limits(**{"max_attempts": 3, "max_delay_s": 0.001, "settle_s": 0.0} | limits)
+        )  # type: ignore[arg-type]
 
     def run(self, repair: Repair, steps: int = 50) -> None:
         """Steps until nothing is due."""
@@ -77,7 +79,7 @@ class HoledLedger:
                 [SYMBOL, start_ms / 1000, end_ms / 1000 - 1],
             )
             lock_ledger(self.connection, SYMBOL)
-            add_gaps(self.connection, SYMBOL, range(start_ms, end_ms, SECOND_MS), "open_times")
+            add_gaps(self.connection, SYMBOL, range(start_ms, end_ms, SECOND_MS), "operator")
 
     def gaps(self) -> list[tuple[Any, ...]]:
         """(from, to in seconds counted from the first, state, resolved_by, attempts), oldest first."""
