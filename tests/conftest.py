@@ -141,3 +141,12 @@ def pytest_make_collect_report(
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped, and CANDLEWIRE_FORBID_SKIPS is set"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Lines that a test wants to be read at the end (`record_property("last_line", ...)`)."""
+    reports = [report for found in terminalreporter.stats.values() for report in found]
+    for report in reports:
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "last_line" and report.when == "call":
+                terminalreporter.write_line(str(value))
