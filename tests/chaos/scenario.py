@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from runtime.clock import sleep_s
 from tests.chaos.account import Account, take_account
@@ -27,6 +29,10 @@ COMPLETE_DEADLINE_S = 20.0
 
 class Violation(Exception):
     """A dose ended otherwise than its fault allows."""
+
+
+#: What can end a dose: a promise not kept, or something that had to answer and did not. The run goes on.
+DOSE_ERRORS = (Violation, OSError, RuntimeError, ValueError, httpx.HTTPError, psycopg.Error, subprocess.TimeoutExpired)
 
 
 @dataclass(frozen=True)
@@ -142,9 +148,10 @@ def run_on(rig: Rig, scenario: Scenario, options: Options, watch: Watch) -> Resu
 def _one_dose(rig: Rig, kind: Kind, label: str, result: Result) -> None:
     try:
         seconds = kind.apply(rig)
-    except (Violation, TimeoutError) as error:
-        result.wrong.append(f"{kind.name}: {error}")
-        print(f"  {label}: {error}", flush=True)
+    except DOSE_ERRORS as error:
+        told = f"{type(error).__name__} {error}".removeprefix("Violation ")
+        result.wrong.append(f"{kind.name}: {told}")
+        print(f"  {label}: {told}", flush=True)
         return
     result.max_s[kind.name] = max(result.max_s.get(kind.name, 0.0), seconds)
     print(f"  {label}: {seconds:.1f} s", flush=True)
