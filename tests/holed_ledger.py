@@ -60,11 +60,10 @@ class HoledLedger:
     from_ms: int
     to_ms: int
 
-    def repair(self, **limits: float) -> Repair:
-        """A repair with short waits unless told otherwise."""
-        return Repair(
-            self.rest, SystemClock(), Limits(**{"max_attempts": 3, "max_delay_s": 0.001, "settle_s": 0.0} | limits)
-        )  # type: ignore[arg-type]
+    def repair(self, max_delay_s: float = 0.001) -> Repair:
+        """A repair that waits for nothing unless told otherwise."""
+        limits = Limits(max_attempts=3, max_delay_s=max_delay_s, settle_s=0.0)
+        return Repair(self.rest, SystemClock(), limits)
 
     def run(self, repair: Repair, steps: int = 50) -> None:
         """Steps until nothing is due."""
