@@ -24,6 +24,7 @@ from aggregator.replay_store import ReplayStore, SchemaError, drop_schema
 from aggregator.settings import AggregatorSettings
 from market.digest import Digest, Fact
 from market.errors import BadFrame
+from market.stream import Stream
 from market.tape_account import TapeAccount
 from market.tape_lines import TapedFrame
 from runtime.clock import Clock, SystemClock, sleep_s
@@ -44,9 +45,11 @@ class Replay:
     tape: TapeFile
     keep: Callable[[Fact], None] = lambda fact: None
     refuse: Callable[[int, str, bytes, int], None] = lambda line, reason, payload, received_ms: None
-    account: TapeAccount = field(default_factory=TapeAccount)
     digest: Digest = field(default_factory=Digest)
     bad_lines: int = 0
+
+    def __post_init__(self) -> None:
+        self.account = TapeAccount(build_seconds=Stream.KLINE_1S not in self.tape.streams)
 
     def run(self, each_frame: Callable[[int], None]) -> None:
         """Read to the end or the cut. `each_frame` is told the receive time in ms after each frame."""

@@ -2,7 +2,8 @@
 
 Frames go in as they were recorded, facts come out, of each symbol in order of time. A minute is held until nothing
 can come for it any more (LATE_MAX_MS), so that the facts do not depend on the order of arrival. Seconds are the
-kline_1s of the tape; of a symbol without any they are built from its trades. Pure, memory is bounded by LATE_MAX_MS.
+kline_1s of the tape; of a symbol without any they are built from its trades, unless the tape was asked for kline_1s.
+Pure, memory is bounded by LATE_MAX_MS.
 """
 
 from __future__ import annotations
@@ -63,9 +64,11 @@ _control = msgspec.json.Decoder(_Control)
 
 
 class TapeAccount:
-    """The account of one tape."""
+    """The account of one tape. `build_seconds` false: the tape was asked for kline_1s, so what it lacks of them is
+    missing, whatever trades it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, build_seconds: bool = True) -> None:
+        self._build_seconds = build_seconds
         self.counts: Counter[str] = Counter(frames=0, duplicates=0, too_late=0)
         self._symbols: dict[str, _SymbolAccount] = {}
         #: newest and first event time of each connection's place (c1 of c1.1, c1.2, ...)
@@ -125,7 +128,10 @@ class TapeAccount:
         }
 
     def _symbol(self, name: str, place: str) -> _SymbolAccount:
-        return self._symbols.setdefault(name, _SymbolAccount(name, place))
+        known = self._symbols.get(name)
+        if known is None:
+            known = self._symbols[name] = _SymbolAccount(name, place, build_seconds=self._build_seconds)
+        return known
 
     def _note(self, outcome: str) -> None:
         if outcome:
@@ -148,13 +154,13 @@ class _Minute:
 class _SymbolAccount:
     """The account of one symbol; rows and candles come out minute by minute."""
 
-    def __init__(self, name: str, place: str) -> None:
+    def __init__(self, name: str, place: str, *, build_seconds: bool) -> None:
         self.name, self.place = name, place
         self.first_row_ms: int | None = None
         self.watermark_ms: int | None = None
         self._minutes: dict[int, _Minute] = {}
         #: trades by id while no kline_1s was seen; None afterwards
-        self._trades: dict[int, Trade] | None = {}
+        self._trades: dict[int, Trade] | None = {} if build_seconds else None
         self._trades_touched_ms: dict[int, int] = {}
         self._last_trade: Trade | None = None
         self._close: Decimal | None = None

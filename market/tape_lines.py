@@ -56,6 +56,10 @@ class TapeEnd(msgspec.Struct, frozen=True, kw_only=True):
     frames: int = 0
 
 
+class _Header(msgspec.Struct, frozen=True):
+    streams: tuple[str, ...] = ()
+
+
 class _OwnLine(msgspec.Struct, frozen=True):
     received_at_ms: int = 0
     connection: str = ""
@@ -68,6 +72,7 @@ class _EventTime(msgspec.Struct, frozen=True):
     event_time: int | None = msgspec.field(name="E", default=None)
 
 
+_header = msgspec.json.Decoder(_Header)
 _own = msgspec.json.Decoder(_OwnLine)
 _end = msgspec.json.Decoder(TapeEnd)
 _event_time = msgspec.json.Decoder(_EventTime)
@@ -85,6 +90,16 @@ def parser_of(first_line: bytes) -> tuple[Parser, str]:
     if line.startswith(b'{"stream":'):
         return _bare_line, "jsonl"
     raise BadFrame(f"no known format of recorded traffic (the first line begins with {first_line[:40]!r})")
+
+
+def streams_of(first_line: bytes) -> tuple[str, ...]:
+    """The streams that an own tape was asked for; none for other formats. Raises BadFrame."""
+    if b'"candlewire_tape"' not in first_line:
+        return ()
+    try:
+        return _header.decode(first_line).streams
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadFrame(f"bad first line of a tape: {error}") from error
 
 
 def end_of(line: bytes) -> TapeEnd | None:

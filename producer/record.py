@@ -51,9 +51,9 @@ log = get_logger(__name__)
 class Recording:
     """The tape and the account of what is on it."""
 
-    def __init__(self, tape: TapeWriter) -> None:
+    def __init__(self, tape: TapeWriter, streams: Sequence[Stream]) -> None:
         self.tape = tape
-        self.account = TapeAccount()
+        self.account = TapeAccount(build_seconds=Stream.KLINE_1S not in streams)
         self.bad_frames = 0
         self._digest = Digest()
 
@@ -106,7 +106,7 @@ async def record(settings: RecordSettings, arguments: argparse.Namespace, stop: 
     plan = plan_connections(symbols, streams, settings.streams_per_connection)
     limits = TapeLimits(settings.record_max_bytes, settings.record_part_bytes, settings.record_part_s)
     with TapeWriter(arguments.output, header, limits, clock) as tape:
-        recording = Recording(tape)
+        recording = Recording(tape, streams)
         feed = TapedFeed(
             (key for keys in plan for key in keys), load_topics(), Buffer(0), clock, BadShare(1, max_share=1.0)
         )

@@ -14,7 +14,7 @@ import msgspec
 import zstandard
 
 from market.errors import BadFrame
-from market.tape_lines import OWN, Parser, TapeEnd, end_of, parser_of
+from market.tape_lines import OWN, Parser, TapeEnd, end_of, parser_of, streams_of
 
 LINE_MAX_BYTES: Final = 16_000_000
 #: Small, so that of a damaged file little is lost before the damage.
@@ -44,7 +44,7 @@ class _Decompressor(Protocol):
 
 class TapeFile:
     """Iterating it again reads it again. `cut_at_line` is the first line that is missing, None for a whole tape;
-    `end` is what the last line of an own tape says."""
+    `end` is what the last line of an own tape says, `streams` what it was recorded from."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,6 +61,7 @@ class TapeFile:
             raise TapeError(f"{path} is empty")
         try:
             parser, self.format = parser_of(first)
+            self.streams = streams_of(first)
         except BadFrame as error:
             raise TapeError(f"{path}: {error}") from None
         self.parse: Parser = parser

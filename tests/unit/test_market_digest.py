@@ -177,6 +177,11 @@ def test_seconds_of_trades_where_the_tape_has_no_seconds() -> None:
     assert {fact.source for fact in facts if isinstance(fact, Second)} == {Source.TRADES}
 
 
+def test_what_a_tape_of_seconds_lacks_is_not_made_up_from_trades() -> None:
+    trades = [trade_frame(i, 1_000 * i) for i in range(20)]
+    assert facts_of(trades, TapeAccount(build_seconds=False)) == []
+
+
 def test_the_second_in_which_the_tape_begins_is_not_whole() -> None:
     rows = rows_of(facts_of([trade_frame(1, 300), trade_frame(2, 1_200), trade_frame(3, 2_500)]))
     assert [(row.open_time_ms - START_MS, row.trade_count) for row in rows] == [(1_000, 1)]
