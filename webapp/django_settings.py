@@ -8,6 +8,7 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from market.interval import STORED_INTERVALS
 from runtime.database import parse_url
 from runtime.settings import load
 from webapp.settings import WebappSettings
@@ -144,6 +145,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Market data in Binance's dialect (/api/v3) and our own (/api/v1). The messages of the live "
     "WebSocket are described in docs/LIVE.md. Weight per address and minute is limited (API_WEIGHT_PER_MINUTE); "
     "429 says in Retry-After when to come again.",
+    "ENUM_NAME_OVERRIDES": {"StoredIntervalEnum": [interval.value for interval in STORED_INTERVALS]},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "webapp.api.binance.schema.add_binance_paths",
