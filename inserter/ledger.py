@@ -38,26 +38,31 @@ async def apply(store: Store, found: Found, new_outages: Sequence[FeedOutage]) -
 
     Returns (symbol, hour) of every gap that changed.
     """
-    hours: set[tuple[str, int]] = set()
     outages: dict[str, list[Outage]] = {}
     if found.missing:
         earliest_ms = min(start for ranges, _ in found.missing.values() for start, _ in ranges)
         outages = dict(causes_by_symbol(await store.outages_of(found.missing.keys(), earliest_ms - EARLIER_MS)))
-    for symbol in sorted(found.missing.keys() | found.late.keys()):
+    changes: list[LedgerChange] = []
+    spans_ms = {symbol: _span_ms(found, symbol) for symbol in sorted(found.missing.keys() | found.late.keys())}
+    stored_of: dict[str, list[Gap]] = {symbol: [] for symbol in spans_ms}
+    if spans_ms:
+        for gap in await store.gaps_touching(spans_ms):
+            stored_of[gap.symbol].append(gap)
+    for symbol, stored in stored_of.items():
         ranges, fallback = found.missing.get(symbol, ([], GapCause.UNKNOWN))
-        late = found.late.get(symbol, [])
-        times = [*late, *(time for pair in ranges for time in pair)]
-        stored = await store.gaps_touching(symbol, min(times), max(times) + SECOND_MS)
         explained = outages.get(symbol, [])
-        new_gaps = [_new_gap(symbol, pair, explained, fallback, is_unheard=symbol in found.unheard) for pair in ranges]
-        new_gaps = [_continued(gap, stored) for gap in new_gaps]
+        new_gaps = [
+            _continued(_new_gap(symbol, pair, explained, fallback, is_unheard=symbol in found.unheard), stored)
+            for pair in ranges
+        ]
         if stored or new_gaps:
-            hours |= await _write(store, apply_arrivals(stored, new_gaps, late))
+            changes.append(apply_arrivals(stored, new_gaps, found.late.get(symbol, [])))
+    hours = await _write(store, changes)
     known = _of_seconds(new_outages)
     if known:
         unknown = await store.gaps_of_unknown_cause({outage.symbol for outage in known})
         reported = [Outage(o.symbol, o.from_time_ms, o.to_time_ms, o.cause) for o in known]
-        hours |= await _write(store, apply_outages(unknown, reported))
+        hours |= await _write(store, [apply_outages(unknown, reported)])
     return hours
 
 
@@ -81,14 +86,24 @@ def _continued(gap: Gap, stored: Sequence[Gap]) -> Gap:
     return gap
 
 
-async def _write(store: Store, change: LedgerChange) -> set[tuple[str, int]]:
-    if change.written or change.deleted_ids:
-        await store.write_ledger(change)
+async def _write(store: Store, changes: Sequence[LedgerChange]) -> set[tuple[str, int]]:
+    """All changes at once; the (symbol, hour) pairs that they concern."""
+    written = tuple(gap for change in changes for gap in change.written)
+    deleted_ids = tuple(gap_id for change in changes for gap_id in change.deleted_ids)
+    if written or deleted_ids:
+        await store.write_ledger(LedgerChange(written, deleted_ids))
     return {
         (gap.symbol, hour_ms)
-        for gap in change.written
+        for gap in written
         for hour_ms in range(gap.from_ms - gap.from_ms % HOUR_MS, gap.to_ms, HOUR_MS)
     }
+
+
+def _span_ms(found: Found, symbol: str) -> tuple[int, int]:
+    """What the batch changes of the symbol's ledger lies in it."""
+    ranges, _ = found.missing.get(symbol, ([], GapCause.UNKNOWN))
+    times = [*found.late.get(symbol, ()), *(time for pair in ranges for time in pair)]
+    return min(times), max(times) + SECOND_MS
 
 
 def _of_seconds(outages: Sequence[FeedOutage]) -> list[FeedOutage]:

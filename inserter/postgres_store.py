@@ -165,9 +165,10 @@ class PostgresStore:
         if names:
             await self._connection.execute(sql.LOCK_LEDGER, [names])
 
-    async def gaps_touching(self, symbol: str, from_ms: int, to_ms: int) -> list[Gap]:
-        """Both ends inclusive, so that neighbours are found too."""
-        return await self._gaps(sql.GAPS_TOUCHING, [symbol, to_ms, from_ms])
+    async def gaps_touching(self, ranges_ms: Mapping[str, tuple[int, int]]) -> list[Gap]:
+        """One query for all symbols."""
+        starts, ends = [start for start, _ in ranges_ms.values()], [end for _, end in ranges_ms.values()]
+        return await self._gaps(sql.GAPS_TOUCHING, [list(ranges_ms), starts, ends])
 
     async def gaps_of_unknown_cause(self, symbols: Collection[str]) -> list[Gap]:
         """Open gaps that nothing explains yet."""

@@ -130,11 +130,19 @@ LOAD_UNFOLLOWED: Final = "select symbol from market_symbol where not is_followed
 
 _GAP_COLUMNS = f"""id, symbol, {ms("from_time")}, {ms("to_time")}, cause, state, resolved_by, {ms("detected_at")},
        detector"""
-#: Gaps of a symbol that touch a range (both ends inclusive, so that neighbours are found too).
+#: Gaps that touch the range of their symbol (both ends inclusive, so that neighbours are found too). Gaps of a symbol
+#: do not overlap, so none before the last that begins earlier can touch: the index is entered there, however many
+#: there are.
 GAPS_TOUCHING: Final = f"""
-select {_GAP_COLUMNS} from kline_gap
-where interval = '1s' and symbol = %s and from_time <= {at("%s::bigint")} and to_time >= {at("%s::bigint")}
-order by from_time for update
+select {_GAP_COLUMNS}
+from unnest(%s::text[], %s::bigint[], %s::bigint[]) as span (span_symbol, from_ms, to_ms)
+join kline_gap on symbol = span_symbol and interval = '1s'
+  and from_time <= {at("to_ms")} and to_time >= {at("from_ms")}
+  and from_time >= coalesce((
+    select max(earlier.from_time) from kline_gap earlier
+    where earlier.symbol = span_symbol and earlier.interval = '1s' and earlier.from_time < {at("from_ms")}
+  ), '-infinity')
+order by symbol, from_time for update of kline_gap
 """
 GAPS_UNKNOWN: Final = f"""
 select {_GAP_COLUMNS} from kline_gap

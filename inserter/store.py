@@ -142,8 +142,9 @@ class Store(Protocol):
         """Until the end of the transaction nobody else changes gaps of these symbols (the repair does too)."""
         ...
 
-    async def gaps_touching(self, symbol: str, from_ms: int, to_ms: int) -> list[Gap]:
-        """Gaps of the symbol, whatever their state, that overlap or adjoin the range, by time."""
+    async def gaps_touching(self, ranges_ms: Mapping[str, tuple[int, int]]) -> list[Gap]:
+        """Gaps, whatever their state, that overlap or adjoin the range (from, to) of their symbol; by symbol and
+        time."""
         ...
 
     async def gaps_of_unknown_cause(self, symbols: Collection[str]) -> list[Gap]:

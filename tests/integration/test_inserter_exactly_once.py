@@ -17,11 +17,22 @@ from tests.inserter_line import NOW_MS, WAIT_S, Line, process, run_until_dead
 from tests.klines_of import seconds_of
 
 
-@pytest.mark.parametrize("point", ["before_rows", "after_rows", "before_commit", "after_commit", "after_kafka_commit"])
-async def test_kill_at_every_step_loses_and_doubles_nothing(line: Line, point: str) -> None:
+@pytest.mark.parametrize(
+    ("point", "copy_min_rows"),
+    [
+        ("before_rows", 0),
+        ("after_rows", 0),
+        ("after_rows", 1_000),
+        ("before_commit", 0),
+        ("after_commit", 1_000),
+        ("after_kafka_commit", 1_000),
+    ],
+)
+async def test_kill_at_every_step_loses_and_doubles_nothing(line: Line, point: str, copy_min_rows: int) -> None:
     klines = seconds_of("BTCUSDT", NOW_MS, 40)
     await line.send(*klines[:20])
-    assert await asyncio.to_thread(run_until_dead, line, CRASH_POINT=point) == -9
+    variables = {"CRASH_POINT": point, "INSERTER_COPY_MIN_ROWS": str(copy_min_rows)}
+    assert await asyncio.to_thread(lambda: run_until_dead(line, **variables)) == -9
     assert line.checkpoint() == (20 if point in ("after_commit", "after_kafka_commit") else 0)
     assert len(line.seconds()) == line.checkpoint()
     await line.send(*klines[20:])

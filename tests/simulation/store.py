@@ -372,10 +372,10 @@ class MemoryStore:
         """One transaction at a time has it all."""
         await self._operate("lock_ledger")
 
-    async def gaps_touching(self, symbol: str, from_ms: int, to_ms: int) -> list[Gap]:
-        """Gaps that overlap or adjoin the range, by time."""
+    async def gaps_touching(self, ranges_ms: Mapping[str, tuple[int, int]]) -> list[Gap]:
+        """Gaps that overlap or adjoin the range of their symbol, by symbol and time."""
         await self._operate("gaps_touching")
-        return self._db.gaps_touching(symbol, from_ms, to_ms)
+        return [gap for symbol in sorted(ranges_ms) for gap in self._db.gaps_touching(symbol, *ranges_ms[symbol])]
 
     async def gaps_of_unknown_cause(self, symbols: Collection[str]) -> list[Gap]:
         """Open gaps with cause unknown."""
