@@ -39,7 +39,7 @@ def exchange_in_thread(**settings: Any) -> Iterator[RunningExchange]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    running = RunningExchange(SimSettings(sim_port=0, sim_symbols=20, sim_limits=False, **settings))
+    running = RunningExchange(SimSettings(**({"sim_port": 0, "sim_symbols": 20, "sim_limits": False} | settings)))
     try:
         asyncio.run_coroutine_threadsafe(running.__aenter__(), loop).result(30)
         yield running

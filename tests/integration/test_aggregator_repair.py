@@ -6,11 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from aggregator.repair import Limits, Repair
+from aggregator.repair_store import add_gaps, lock_ledger, settle, store_seconds
 from aggregator.roll_up import roll_up
+from aggregator.settings import AggregatorSettings
+from aggregator.work import Work
 from exchange_sim.service import RunningExchange
+from market.interval import HOUR_MS, Interval
+from market.kline import Kline, Source
+from runtime.clock import SystemClock
 from runtime.database import connect
-from runtime.exchange_rest import RestUnavailable
+from runtime.exchange_rest import ExchangeRest, RestUnavailable
+from runtime.health import Health
 from tests.holed_ledger import SYMBOL, exchange_in_thread, holed_ledger
+from tests.stack_process import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +196,80 @@ def test_a_suspect_is_settled(fresh_database: str, exchange: RunningExchange, co
         assert ledger.one("select count(*) from dirty_minute") == (1 if column else 0)
         account = ledger.account(with_exchange=True)
         assert not account.phantom, str(account)
+
+
+def test_a_late_row_that_comes_while_the_exchange_answers_stays(
+    fresh_database: str, exchange: RunningExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        ask = ledger.rest.klines
+
+        def ask_while_a_row_comes(symbol: str, interval: Interval, start_ms: int, end_ms: int) -> list[Kline]:
+            klines = ask(symbol, interval, start_ms, end_ms)
+            late = klines[10]
+            with connect(fresh_database, "inserter") as other, other.transaction():
+                assert store_seconds(other, symbol, [late], Source.STREAM) == 1
+                lock_ledger(other, symbol)
+                settle(other, symbol, [late.open_time_ms], "repaired", "stream")
+            return klines
+
+        monkeypatch.setattr(ledger.rest, "klines", ask_while_a_row_comes)
+        assert ledger.repair().step(ledger.connection)
+        assert ledger.sources() == {"rest": 20, "stream": 40}
+        assert [(gap[2], gap[3]) for gap in ledger.gaps()] == [
+            ("repaired", "rest"),
+            ("repaired", "stream"),
+            ("repaired", "rest"),
+        ]
+        assert ledger.account().is_exact
+
+
+def test_a_new_gap_is_left_alone_while_it_may_grow(fresh_database: str, exchange: RunningExchange) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        ledger.connection.execute("update kline_gap set detector = 'feed', detected_at = now() + interval '1 minute'")
+        ledger.connection.commit()
+        ledger.run(ledger.repair())
+        assert ledger.gaps() == [(20, 41, "open", None, 0)]
+
+
+def test_the_worker_waits_as_told_and_then_repairs(fresh_database: str) -> None:
+    health = Health("aggregator")
+    with exchange_in_thread() as running, holed_ledger(fresh_database, running, 60, [(20, 41)]) as ledger:
+        settings = AggregatorSettings(
+            database_url=fresh_database, exchange_rest_url=f"http://127.0.0.1:{running.port}", repair_max_delay_s=1
+        )
+        work = Work(settings, health, SystemClock())
+        ledger.order(fault="rest_status", status=429, count=1)
+        work.repair()
+        assert "HTTP 429: wait 1 s" in str(health.report(readiness=False)[1]["reasons"])
+
+        def repaired() -> bool:
+            work.repair()
+            return ledger.gaps() == [(20, 41, "repaired", "rest", 0)]
+
+        asked = running.faults.used
+        wait_for("the repair", repaired, 60)
+        assert asked == {"rest_status": 1}
+        assert health.report(readiness=False)[1]["reasons"] == []
+
+
+def test_the_repair_keeps_within_its_share_of_the_weight(fresh_database: str) -> None:
+    """Each hour is a gap far from the next: questions of 2, until the share of the minute is used up."""
+    with (
+        exchange_in_thread(sim_limits=True, sim_weight_per_minute=120) as running,
+        holed_ledger(fresh_database, running, 60, [(20, 41)]) as ledger,
+    ):
+        rest = ExchangeRest([f"http://127.0.0.1:{running.port}"], SystemClock(), 3_000)
+        rest.symbol_infos()
+        repair = Repair(rest, SystemClock(), Limits(settle_s=0.0))
+        for hour in range(1, 60):
+            start_ms = ledger.from_ms - hour * HOUR_MS
+            with ledger.connection.transaction():
+                add_gaps(ledger.connection, SYMBOL, [start_ms], "operator")
+        steps = 0
+        while repair.step(ledger.connection):
+            steps += 1
+        open_gaps = ledger.one("select count(*) from kline_gap where state = 'open'")
+        assert 0 < steps < 60
+        assert open_gaps == 60 - steps
+        assert ledger.one("select count(*) from kline_gap where attempts > 0") == 0
