@@ -13,7 +13,7 @@ from enum import StrEnum
 from runtime.clock import new_random
 from tests.simulation.broker import Retention
 
-MIN_LENGTH_S, MAX_LENGTH_S = 30, 150
+MIN_LENGTH_S, MAX_LENGTH_S = 30, 120
 #: Quiet time after the last fault in which everything has to come right.
 HEAL_S = 45
 MAX_FAULTS = 12
