@@ -5,22 +5,59 @@ Anomaly names after Jepsen (reliability.md 2): lost, duplicate, phantom, skewed 
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
-from market.binance_codec import decode_rest_klines
+from exchange_sim import wire
+from exchange_sim.klines import bar
+from exchange_sim.market import SeededMarket
+from exchange_sim.rest import Ask, Rest
+from exchange_sim.rest_params import Query
+from exchange_sim.symbols import SymbolSpec
+from market.binance_codec import decode_event, decode_rest_klines
 from market.interval import SECOND_MS, Interval
 from market.kline import VALUE_COLUMNS, Kline, differing_columns
 from market.rollup import roll_up
-from runtime.clock import sleep_s
-from runtime.exchange_rest import ExchangeRest, RestUnavailable
+from runtime.clock import Clock
 
 REST_ROWS = 1000
-REST_TRIES = 10
-REST_PAUSE_S = 2.0
+HISTORY_DAYS = 12
+
+
+class Truth(Protocol):
+    """What the exchange itself says: its REST, or the same answers made in this process."""
+
+    def get(self, endpoint: str, query: dict[str, str | int]) -> bytes:
+        """Body of GET /api/v3/`endpoint`."""
+        ...
+
+
+class MarketTruth:
+    """The seeded market's own answers, not asked of its busy server: they are a pure function of seed and time."""
+
+    def __init__(self, seed: int, listed: Sequence[SymbolSpec], clock: Clock) -> None:
+        self._market = SeededMarket(seed, listed, clock.now_ms, HISTORY_DAYS)
+        self._rest = Rest(self._market, 1)
+        self._clock = clock
+
+    def get(self, endpoint: str, query: dict[str, str | int]) -> bytes:
+        """Body of GET /api/v3/klines."""
+        assert endpoint == "klines"
+        values = {name: str(value) for name, value in query.items()}
+        return self._rest.klines(Ask(Query(values, self._market.symbols), self._clock.now_ms(), 1))
+
+    def second(self, symbol: str, open_ms: int) -> Kline:
+        """The kline of one second as the stream has it, trade ids included."""
+        spec = self._market.symbols[symbol]
+        made = bar(self._market, spec, (open_ms, open_ms + SECOND_MS), open_ms + SECOND_MS)
+        assert made is not None
+        payload = wire.kline_event(spec, "1s", made, (open_ms + SECOND_MS + 2, True, 1))
+        kline = decode_event(f"{symbol.lower()}@kline_1s", payload, self._clock.now_ms())
+        assert isinstance(kline, Kline)
+        return kline
 
 
 @dataclass
@@ -69,7 +106,7 @@ def to_kline(row: dict[str, Any]) -> Kline:
     )
 
 
-def take_account(connection: psycopg.Connection[Any], rest: ExchangeRest | None = None) -> Account:
+def take_account(connection: psycopg.Connection[Any], rest: Truth | None = None) -> Account:
     """Go through every symbol of the database. With `rest`, each row is also compared with the exchange's."""
     account = Account()
     cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
@@ -138,16 +175,7 @@ def _check_minutes(cursor: Any, account: Account, symbol: str, klines: dict[int,
     account.skewed += [f"{symbol} minute {minute}: complete but not rolled up" for minute in full]
 
 
-def _patiently(rest: ExchangeRest, query: dict[str, str | int]) -> bytes:
-    """The exchange's answer; on a busy machine it may take several tries. Raises RestUnavailable after the last."""
-    for _ in range(REST_TRIES - 1):
-        with suppress(RestUnavailable):
-            return rest.get("klines", query)
-        sleep_s(REST_PAUSE_S)
-    return rest.get("klines", query)
-
-
-def _check_values(rest: ExchangeRest, account: Account, symbol: str, klines: dict[int, Kline]) -> None:
+def _check_values(rest: Truth, account: Account, symbol: str, klines: dict[int, Kline]) -> None:
     """Each stored second equals the exchange's own answer."""
     times = sorted(klines)
     for start in range(0, len(times), REST_ROWS):
@@ -155,7 +183,7 @@ def _check_values(rest: ExchangeRest, account: Account, symbol: str, klines: dic
         query: dict[str, str | int] = {
             "symbol": symbol, "interval": "1s", "startTime": part[0], "endTime": part[-1], "limit": REST_ROWS,
         }  # fmt: skip
-        body = _patiently(rest, query)
+        body = rest.get("klines", query)
         truth = {k.open_time_ms: k for k in decode_rest_klines(body, symbol, Interval.S1, 2**52)}
         for open_time_ms in part:
             theirs = truth.get(open_time_ms)

@@ -67,7 +67,8 @@ def bad_frames(fault: str, count: int) -> Kind:
 
     def apply(rig: Rig) -> float:
         [(before,)] = rig.rows("select count(*) from dead_letter")
-        rig.sim_fault(fault, count=count)
+        # Not every stream names its symbol.
+        rig.sim_fault(fault, count=count, stream="@kline_1s")
 
         def kept() -> bool:
             [(now,)] = rig.rows("select count(*) from dead_letter") or [(0,)]

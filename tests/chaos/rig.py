@@ -30,11 +30,11 @@ from psycopg.conninfo import make_conninfo
 
 from exchange_sim.symbols import catalogue
 from runtime.clock import SystemClock, new_random, sleep_s
-from runtime.exchange_rest import ExchangeRest
 from stack.layout import Layout
 from stack.program import python_child
 from stack.rooms import engine_probes
 from stack.status import ask_ready, is_alive, starts_of
+from tests.chaos.account import MarketTruth
 from tests.chaos.proxy import Proxy
 from tests.chaos.watch import Watch
 from tests.conftest import with_database
@@ -48,7 +48,6 @@ POLL_S = 0.1
 LISTED_MIN = 30
 #: Room for a broker's 15 minutes of the load, or for a database with its write-ahead log.
 DISK_BYTES = 1_200_000_000
-REST_WEIGHT_PER_MINUTE = 1_000_000
 ENGINES = ("kafka", "postgres", "valkey")
 ROOMS = ("producer", "inserter", "aggregator", "aggregator-beat", "flask_stream", "webapp")
 _T = TypeVar("_T")
@@ -208,9 +207,9 @@ class Rig:
         """How many stream frames the exchange has sent so far."""
         return int(httpx.get(f"{self.sim_url}/sim/status").json()["frames_sent"])
 
-    def truth(self) -> ExchangeRest:
-        """The exchange's own log, asked past the proxies."""
-        return ExchangeRest([self.sim_url], self.clock, REST_WEIGHT_PER_MINUTE)
+    def truth(self) -> MarketTruth:
+        """The exchange's own log."""
+        return MarketTruth(self.sim_seed, self.listed, self.clock)
 
     # Processes
 

@@ -186,7 +186,10 @@ def _incomplete(rig: Rig) -> list[str]:
 
 def audit(rig: Rig) -> list[str]:
     """`candlewire audit --json`: nothing differs, something is equal."""
-    found = audit_json(rig.rooms)
+    try:
+        found = audit_json(rig.rooms)
+    except (ValueError, subprocess.TimeoutExpired) as error:
+        return [f"audit: no answer: {error}"]
     different = [minute for minute in found["minutes"] if minute["state"] == "different"]
     wrong = [f"audit: {minute['symbol']} {minute['open_time']} differs in {minute['columns']}" for minute in different]
     return [*wrong[:SHOWN], *([] if found["equal"] or not found["compared"] else ["audit: no minute is equal"])]

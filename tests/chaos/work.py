@@ -8,11 +8,6 @@ import signal
 from collections.abc import Callable
 
 from aggregator.celery_app import app
-from exchange_sim import wire
-from exchange_sim.klines import bar
-from exchange_sim.market import SeededMarket
-from market.binance_codec import decode_event
-from market.kline import Kline
 from runtime.clock import sleep_s
 from runtime.kafka_client import KafkaError, load_topics
 from tests import own_topics
@@ -25,7 +20,6 @@ BEAT_S = 10.0
 CATCH_UP_DEADLINE_S = 60.0
 LATE_MAX_S = 120.0
 MAX_RESTARTS = 2
-HISTORY_DAYS = 12
 EVERYTHING = -1
 
 
@@ -85,7 +79,7 @@ def late_bars() -> Kind:
         if second is None:
             raise Violation(f"the gap is not one of {symbol}")
         sleep_s(rig.rng.choice((0.0, 2.0, 10.0)))
-        late = true_second(rig, symbol, int(second))
+        late = rig.truth().second(symbol, int(second))
         asyncio.run(own_topics.send(_servers(rig), load_topics().kline_1s, [late]))
         wanted = "select 1 from kline_1s where symbol = %s and open_time = to_timestamp(%s / 1000.0)"
         return rig.seconds_until("the late bar", lambda: rig.rows(wanted, symbol, int(second)), LATE_MAX_S)
@@ -95,18 +89,6 @@ def late_bars() -> Kind:
 
 def _symbol(rig: Rig) -> str:
     return str(rig.rng.choice(sorted(rig.rows("select symbol from symbol_watermark where stream = 'kline_1s'")))[0])
-
-
-def true_second(rig: Rig, symbol: str, open_ms: int) -> Kline:
-    """The kline of one second as the exchange's stream has it, ids included, from the market's own functions."""
-    market = SeededMarket(rig.sim_seed, rig.listed, rig.clock.now_ms, HISTORY_DAYS)
-    spec = market.symbols[symbol]
-    made = bar(market, spec, (open_ms, open_ms + 1000), open_ms + 1000)
-    assert made is not None
-    payload = wire.kline_event(spec, "1s", made, (open_ms + 1002, True, 1))
-    kline = decode_event(f"{symbol.lower()}@kline_1s", payload, rig.clock.now_ms())
-    assert isinstance(kline, Kline)
-    return kline
 
 
 def _work_for(point: str) -> Callable[[Rig], None]:
