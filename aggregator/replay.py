@@ -99,12 +99,12 @@ class Pace:
     def frame(self, received_ms: int) -> None:
         """Wait until the frame's time has come."""
         self._frames += 1
+        if self._first_ms is None and received_ms:
+            self._first_ms = received_ms
         if self._on_terminal:
             self._show(received_ms)
-        if self._speed is None or not received_ms:
+        if self._speed is None or self._first_ms is None:
             return
-        if self._first_ms is None:
-            self._first_ms = received_ms
         due_s = self._start_s + (received_ms - self._first_ms) / 1000 / self._speed
         while (now_s := self._clock.monotonic_s()) < due_s:
             if now_s - self._flushed_s >= FLUSH_INTERVAL_S:
@@ -116,7 +116,7 @@ class Pace:
         now_s = self._clock.monotonic_s()
         if now_s - self._shown_s >= PROGRESS_INTERVAL_S:
             self._shown_s = now_s
-            of_tape_s = (received_ms - self._first_ms) / 1000 if self._first_ms else 0.0
+            of_tape_s = (received_ms - (self._first_ms or received_ms)) / 1000
             sys.stderr.write(f"\r{self._frames} frames, {of_tape_s:.0f} s of the tape ")
 
 
@@ -212,6 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TapeError, SchemaError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was replayed stays in its schema, marked as unfinished\n")
+        return 1
     except DatabaseError as error:
         sys.stderr.write(f"database: {str(error).splitlines()[0] if str(error) else type(error).__name__}\n")
         return 1

@@ -1,4 +1,4 @@
-"""A file of `candlewire record` in tape mode: klines built from its trades equal the exchange's own."""
+"""A recording of trades alone, played and replayed: klines built from its trades equal the exchange's own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from pathlib import Path
 
 import websockets
 
+from aggregator.replay import Replay
 from exchange_sim.service import RunningExchange
 from exchange_sim.settings import SimSettings
 from market.binance_codec import decode_envelope, decode_event
-from market.interval import Interval
+from market.digest import Fact, Second
+from market.interval import SECOND_MS, Interval
 from market.kline import Kline, differing_columns
 from runtime.clock import SystemClock
 from runtime.exchange_rest import ExchangeRest
+from runtime.tape_file import TapeFile
 from tests.producer_process import SimProcess
 from tests.stack_process import ROOT
 
@@ -37,12 +40,24 @@ async def test_a_recording_of_trades_plays_as_the_exchanges_own_seconds(tmp_path
         assert json.loads(report.stdout)["frames"] > 0
         played = await play(tape)
         rest = ExchangeRest([sim.addresses["EXCHANGE_REST_URL"]], SystemClock())
-        truth = await asyncio.to_thread(rest.klines, "BTCUSDT", Interval.S1, played[0].open_time_ms, None)
+        start_ms = played[0].open_time_ms - 10 * SECOND_MS
+        truth = await asyncio.to_thread(rest.klines, "BTCUSDT", Interval.S1, start_ms, None)
+    rebuilt = replayed(tape)
     theirs = {kline.open_time_ms: kline for kline in truth}
     # The recording ends inside a second, and so may the last one built from it.
     whole = played[:-1]
     assert len(whole) >= 3
     assert [differing_columns(kline, theirs[kline.open_time_ms]) for kline in whole] == [()] * len(whole)
+    assert len(rebuilt) >= 3
+    assert [differing_columns(kline, theirs[kline.open_time_ms]) for kline in rebuilt] == [()] * len(rebuilt)
+
+
+def replayed(tape: Path) -> list[Kline]:
+    """The seconds that a replay builds from the tape, only whole ones."""
+    facts: list[Fact] = []
+    run = Replay(TapeFile(tape), facts.append)
+    run.run(lambda received_ms: None)
+    return [fact.kline for fact in facts if isinstance(fact, Second)]
 
 
 async def play(tape: Path) -> list[Kline]:
