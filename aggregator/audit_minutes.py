@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -67,26 +67,22 @@ class Result:
     is_suspect: bool
 
 
-def audit_due(connection: Connection[TupleRow], rest: ExchangeRest, max_minutes: int = MAX_MINUTES) -> Counter[str]:
-    """One run over at most `max_minutes` of the queue; how many minutes came out in which state.
+def audit_due(
+    connection: Connection[TupleRow], rest: ExchangeRest, max_minutes: int = MAX_MINUTES
+) -> Iterator[Counter[str]]:
+    """One run over at most `max_minutes` of the queue; gives after each transaction how many minutes came out in which
+    state.
 
     Raises RestUnavailable (what needs no REST is written by then) and what the driver raises.
     """
     with connection.transaction():
         connection.execute(sql.BRING_BACK_SETTLED)
         due = [Due(*row) for row in connection.execute(sql.READ_DUE, [max_minutes]).fetchall()]
-    done = settle(connection, [minute for minute in due if not minute.wants_rest])
-    wanting = sorted(
-        (minute for minute in due if minute.wants_rest), key=lambda minute: (minute.symbol, minute.open_time)
-    )
-    calls = 0
-    for symbol, of_symbol in groupby(wanting, key=lambda minute: minute.symbol):
-        for call in spans(list(of_symbol)):
-            if calls == MAX_CALLS:
-                return done
-            calls += 1
-            done += _with_rest(connection, rest, symbol, call)
-    return done
+    yield settle(connection, [minute for minute in due if not minute.wants_rest])
+    wanting = sorted((m for m in due if m.wants_rest), key=lambda minute: (minute.symbol, minute.open_time))
+    calls = [call for _, of_symbol in groupby(wanting, key=lambda m: m.symbol) for call in spans(list(of_symbol))]
+    for call in calls[:MAX_CALLS]:
+        yield _with_rest(connection, rest, call)
 
 
 def spans(minutes: Sequence[Due]) -> Iterable[list[Due]]:
@@ -101,9 +97,9 @@ def spans(minutes: Sequence[Due]) -> Iterable[list[Due]]:
         yield piece
 
 
-def _with_rest(connection: Connection[TupleRow], rest: ExchangeRest, symbol: str, minutes: list[Due]) -> Counter[str]:
+def _with_rest(connection: Connection[TupleRow], rest: ExchangeRest, minutes: list[Due]) -> Counter[str]:
     """Ask for the klines of these minutes, store them, and compare."""
-    start_ms, end_ms = _ms(minutes[0].open_time), _ms(minutes[-1].open_time)
+    symbol, start_ms, end_ms = minutes[0].symbol, _ms(minutes[0].open_time), _ms(minutes[-1].open_time)
     try:
         klines = rest.klines(symbol, Interval.M1, start_ms, end_ms, MAX_KLINE_ROWS)
     except (RestRefused, BadFrame) as error:

@@ -142,11 +142,12 @@ class Work:
         self._alone("audit", "audit", self._audit)
 
     def _audit(self) -> None:
-        for state, minutes in audit_due(self._connection(), self._rest).items():
-            AUDITED.labels(state).inc(minutes)
         due, needs_person = waiting(self._connection())
         AUDIT_DUE.set(due)
         AUDIT_NEEDS_PERSON.set(needs_person)
+        for counts in audit_due(self._connection(), self._rest):
+            for state, minutes in counts.items():
+                AUDITED.labels(state).inc(minutes)
 
     def completeness(self) -> None:
         """Hours whose rows or gaps changed, counted anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,7 +24,7 @@ from market.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from market.kline import Kline
 from runtime.clock import SystemClock
 from runtime.database import Connection, TupleRow, connect
-from runtime.exchange_rest import ExchangeRest
+from runtime.exchange_rest import ExchangeRest, RestUnavailable
 from tests.aggregator_rows import insert, make_days
 from tests.exchange_thread import running_exchange
 
@@ -81,7 +82,12 @@ def run(connection: Connection[TupleRow], rest: ExchangeRest) -> dict[str, int]:
     roll_up(connection)
     connection.execute(MAKE_DUE)
     connection.commit()
-    return dict(audit_due(connection, rest))
+    return audited(connection, rest)
+
+
+def audited(connection: Connection[TupleRow], rest: ExchangeRest) -> dict[str, int]:
+    """Minutes by state of one run."""
+    return dict(sum(audit_due(connection, rest), Counter[str]()))
 
 
 def results(connection: Connection[TupleRow]) -> list[dict[str, Any]]:
@@ -129,7 +135,7 @@ def test_every_minute_equals_the_exchange_and_is_audited_once(
         insert(database, seconds[symbol])
     assert run(database, rest) == {"equal": 2 * MINUTES}
     assert {row["compared_with"] for row in results(database)} == {"rest"}
-    assert (dict(audit_due(database, rest)), waiting(database)) == ({}, (0, 0))
+    assert (audited(database, rest), waiting(database)) == ({}, (0, 0))
     assert database.execute("select count(*), min(source) from exchange_minute").fetchone() == (2 * MINUTES, "rest")
 
 
@@ -174,9 +180,9 @@ def test_what_still_differs_is_left_to_a_person(
     insert(database, with_altered_second(exchange, seconds["BTCUSDT"][:60], 10))
     assert run(database, rest) == {"different": 1}
     for _ in range(MAX_RECHECKS):
-        assert dict(audit_due(database, rest)) == {}, "not again before the repair has looked at it"
+        assert audited(database, rest) == {}, "not again before the repair has looked at it"
         settle_suspect(database, "equal")
-        audit_due(database, rest)
+        audited(database, rest)
         assert run(database, rest) == {"different": 1}
     (left,) = results(database)
     assert (left["rechecks"], left["person"]) == (MAX_RECHECKS, True)
@@ -195,6 +201,24 @@ def test_incomplete_minute_is_not_comparable_until_its_seconds_are_there(
     insert(database, klines[20:23], source="rest")
     assert run(database, rest) == {"equal": 1}
     assert [(row["state"], row["revision"]) for row in results(database)] == [("equal", 1), ("equal", 0)]
+
+
+def test_what_the_stream_brought_is_compared_though_rest_is_away(
+    database: Connection[TupleRow], rest: ExchangeRest, seconds: dict[str, list[Kline]]
+) -> None:
+    insert(database, seconds["BTCUSDT"][:60])
+    assert run(database, rest) == {"equal": 1}
+    database.execute("update exchange_minute set source = 'stream'")
+    database.execute("delete from minute_audit")
+    database.execute("insert into audit_due (symbol, open_time) select symbol, open_time from exchange_minute")
+    database.commit()
+    insert(database, seconds["BTCUSDT"][60:120])
+    away = ExchangeRest(["http://127.0.0.1:1"], SystemClock())
+    with pytest.raises(RestUnavailable):
+        run(database, away)
+    assert [(row["state"], row["compared_with"]) for row in results(database)] == [("equal", "stream")]
+    assert waiting(database) == (1, 0)
+    assert run(database, rest) == {"equal": 1}
 
 
 def test_a_minute_that_the_exchange_does_not_have(database: Connection[TupleRow], rest: ExchangeRest) -> None:

@@ -137,6 +137,43 @@ def test_second_roll_up_touches_nothing_and_late_row_counts_one_revision(databas
     assert candles[Interval.M5, Interval.M5.floor(START_MS)].revision == 0, "a forming bar has no revisions"
 
 
+def test_where_seconds_came_from_is_counted_through_every_interval(database: Connection[TupleRow]) -> None:
+    klines = seconds_of("BTCUSDT", START_MS, 180)
+    insert(database, [*klines[:50], *klines[80:]])
+    insert(database, klines[50:57], source="rest")
+    insert(database, klines[57:80], source="trades")
+    roll_up(database)
+    counts = "select distinct row_count, rest_count, trades_count from aggregated_kline where interval = %s"
+    assert sorted(database.execute(counts, ["1m"]).fetchall()) == [(60, 0, 0), (60, 0, 20), (60, 7, 3)]
+    for interval in STORED_INTERVALS[1:]:
+        assert database.execute(counts, [interval.value]).fetchall() == [(180, 7, 23)], interval
+
+
+def test_corrected_second_of_a_complete_candle_is_a_revision_and_the_old_values_are_kept(
+    database: Connection[TupleRow],
+) -> None:
+    klines = seconds_of("BTCUSDT", START_MS, 240)
+    insert(database, klines)
+    roll_up(database)
+    before = candles_of(database, "BTCUSDT")[Interval.M1, START_MS]
+    database.execute("update kline_1s set base_volume = base_volume + 1, source = 'rest' where open_time = %s",
+                     [datetime.fromtimestamp(START_MS / 1000, UTC)])  # fmt: skip
+    insert(database, klines[:1])
+    roll_up(database)
+    after = candles_of(database, "BTCUSDT")[Interval.M1, START_MS]
+    assert (after.revision, after.row_count, after.base_volume) == (1, 60, before.base_volume + 1)
+    assert after.updated_at_ms >= before.updated_at_ms
+    kept = database.execute("select interval, revision, base_volume from candle_revision").fetchall()
+    assert ("1m", 0, before.base_volume) in kept
+    # A source that changes alone is no revision: what was known at a moment stays what it was.
+    database.execute("update kline_1s set source = 'archive' where source = 'rest'")
+    insert(database, klines[:1])
+    roll_up(database)
+    assert candles_of(database, "BTCUSDT")[Interval.M1, START_MS] == after
+    due = database.execute("select open_time, marks from audit_due order by 1 limit 1").fetchone()
+    assert due == (datetime.fromtimestamp(START_MS / 1000, UTC), 2)
+
+
 def test_bar_whose_last_minute_is_missing_is_closed_by_the_next(database: Connection[TupleRow]) -> None:
     klines = seconds_of("BTCUSDT", START_MS, 6 * 60)
     kept = [k for k in klines if not START_MS + 2 * MINUTE_MS <= k.open_time_ms < START_MS + 3 * MINUTE_MS]
