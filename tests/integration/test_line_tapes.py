@@ -21,7 +21,10 @@ from tests.chaos.account import to_kline
 from tests.stack_process import StackProcess, wait_for
 
 FIVE_MINUTES_MS = 1723161300000
+#: End of the last second that the tape holds whole.
+LAST_SECOND_MS = 1723161601000
 LINE_DEADLINE_S = 120.0
+AGAINST = ("--against-database", "--json")
 
 
 def stored_seconds(connection: psycopg.Connection[Any], symbol: str) -> list[Kline]:
@@ -49,10 +52,18 @@ def test_recorded_trades_end_as_the_exchanges_five_minute_candle(shared_data: Pa
             "the 5m candle", lambda: cursor.execute(query, [FIVE_MINUTES_MS / 1000]).fetchone(), LINE_DEADLINE_S
         )
         gaps = connection.execute("select count(*) from kline_gap").fetchone()
+        ended = "select event_time >= to_timestamp(%s) from symbol_watermark where stream = 'kline_1s'"
+        wait_for(
+            "the last second of the tape",
+            lambda: connection.execute(ended, [LAST_SECOND_MS / 1000]).fetchone() == (True,),
+            LINE_DEADLINE_S,
+        )
+        compared = stack.command("replay", str(tape), *AGAINST)
     theirs = exchange_candle(shared_data / "klines/BTCUSDT-5m-2024-08.days01-08.csv.gz")
     assert {name: Decimal(ours[name]) for name in VALUE_COLUMNS} == theirs
     assert ours["trade_count"] == 8863
     assert gaps == (0,)
+    assert compared.returncode == 0, compared.stdout
 
 
 def exchange_candle(path: Path) -> dict[str, Decimal]:
