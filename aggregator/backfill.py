@@ -256,6 +256,8 @@ def main(arguments: list[str]) -> int:
     is_complete = all(part.is_complete for part in reports)
     if options.json:
         print(json.dumps({"complete": is_complete, "ranges": [asdict(part) for part in reports]}))
+    if not reports and not options.json:
+        print("no gap was given up or absent: nothing to open again")
     for part in [] if options.json else reports:
         print(
             f"{part.symbol} {part.from_time} to {part.to_time}: {part.recorded} s newly recorded as missing, "
