@@ -134,9 +134,7 @@ def test_a_cut_tape_is_replayed_to_the_cut(command: Command, shared_data: Path, 
 
 def test_a_hole_in_the_trades_is_a_gap(command: Command, shared_data: Path, tmp_path: Path) -> None:
     holed = tmp_path / "holed.txt"
-    with gzip.open(shared_data / HFTBACKTEST, "rt") as lines:
-        kept = [line for line in lines if not re.search('"t":37356840[0-4][0-9]', line)]
-    holed.write_text("".join(kept))
+    holed.write_text(without_trades(shared_data / HFTBACKTEST))
     report = command.run(holed)
     (gap,) = command.rows(f"select from_time, to_time, cause, detector, state from {report['schema']}.kline_gap")
     assert gap[2:] == ("trade_chain", "trade_chain", "open")
@@ -147,6 +145,43 @@ def test_a_hole_in_the_trades_is_a_gap(command: Command, shared_data: Path, tmp_
         " and not is_complete and row_count < 60"
     )
     assert incomplete[0][0] >= 1
+
+
+def without_trades(path: Path) -> str:
+    """The recording, less 50 trades that follow each other."""
+    with gzip.open(path, "rt") as lines:
+        return "".join(line for line in lines if not re.search('"t":37356840[0-4][0-9]', line))
+
+
+def test_what_the_database_says_else_is_named(fresh_database: str, shared_data: Path, tmp_path: Path) -> None:
+    """The live tables as the tape says, hole included; then one thing after the other is altered."""
+    command, holed = Command(fresh_database), tmp_path / "holed.txt"
+    holed.write_text(without_trades(shared_data / HFTBACKTEST))
+    schema = command.run(holed)["schema"]
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        connection.execute("select ensure_kline_1s_day(date '2024-08-08'), ensure_kline_1s_day(date '2024-08-09')")
+        for table in ("kline_1s", "aggregated_kline", "kline_gap"):
+            connection.execute(f"insert into public.{table} overriding system value select * from {schema}.{table}")
+        assert command.run(holed, "--against-database")["equal"]
+        alterations = {
+            "update kline_gap set state = 'repaired'": ["gap"],
+            "update aggregated_kline set high = high + 1 where interval = '5m' and is_closed": ["5m", "gap"],
+            # The longer bars reach beyond the tape, so they are made of the stored seconds; its 1m is stored.
+            "delete from kline_1s where open_time = timestamptz '2024-08-08 23:57:30+00'": [
+                "15m",
+                "1d",
+                "1h",
+                "1s",
+                "4h",
+                "5m",
+                "gap",
+            ],
+        }
+        for statement, sections in alterations.items():
+            connection.execute(statement.encode())
+            report = command.run(holed, "--against-database", expect=1)
+            assert report["different"] == [f"BTCUSDT {section}" for section in sections]
+            assert report["digest"] != report["database_digest"]
 
 
 def test_frames_that_cannot_be_used_are_listed(command: Command, tmp_path: Path) -> None:

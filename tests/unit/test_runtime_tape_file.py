@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ HEADER = b'{"candlewire_tape":1,"started_at_ms":1,"exchange":"x","symbols":[],"s
 END = b'{"candlewire_tape_end":1,"next":null,"digest":"v1:sha256:00","frames":3}\n'
 LINES = [b'{"received_at_ms":%d,"connection":"c1.1","frame":"{\\"id\\":%d}"}\n' % (i, i) for i in range(400)]
 WHOLE = HEADER + b"".join(LINES) + END
-COMPRESS = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "gzip": gzip.compress,
     "zstd": zstandard.ZstdCompressor().compress,
