@@ -24,8 +24,8 @@ from market.audit import compare_minute
 from market.interval import HOUR_MS, MINUTE_MS, Interval
 from market.kline import VALUE_COLUMNS, Candle, Kline
 from runtime.clock import SystemClock
-from runtime.database import Connection, TupleRow, connect
-from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused
+from runtime.database import Connection, DatabaseError, TupleRow, connect
+from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused, RestUnavailable
 from runtime.settings import load
 
 #: Each with a connection of its own; one asks the exchange while the other one's seconds are added up.
@@ -149,23 +149,31 @@ def time_ms(text: str) -> int:
     return Interval.M1.floor(int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000))
 
 
+def _audit_stored(symbol: str | None, from_ms: int | None, to_ms: int | None) -> list[Minute]:
+    """Verdicts on the range of one symbol or all; by default the hour before the newest watermark."""
+    settings = load(AggregatorSettings)
+    rest = ExchangeRest(settings.rest_urls(), SystemClock(), settings.history_weight_per_minute)
+    spans: list[Span] = []
+    with connect(settings.database_url, "audit") as connection:
+        for found, newest_ms in connection.execute(NEWEST, [symbol, symbol]).fetchall():
+            end_ms = to_ms if to_ms is not None else Interval.M1.floor(newest_ms)
+            spans += spans_of(found, from_ms if from_ms is not None else end_ms - HOUR_MS, end_ms)
+    return audit(lambda: connect(settings.database_url, "audit"), rest, spans)
+
+
 def main(arguments: list[str]) -> int:
-    """Entry point. Exit code 0 all equal or not comparable, 1 a difference, 2 usage."""
+    """Entry point. Exit code 0 all equal or not comparable, 1 a difference or nobody to ask, 2 usage."""
     parser = argparse.ArgumentParser(prog="python -m aggregator.audit", description="stored minutes against REST")
     parser.add_argument("--symbol")
     parser.add_argument("--from", dest="start", type=time_ms)
     parser.add_argument("--to", dest="end", type=time_ms)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    settings = load(AggregatorSettings)
-    rest = ExchangeRest(settings.rest_urls(), SystemClock(), settings.history_weight_per_minute)
-    spans: list[Span] = []
-    with connect(settings.database_url, "audit") as connection:
-        for symbol, newest_ms in connection.execute(NEWEST, [options.symbol, options.symbol]).fetchall():
-            end_ms = options.end if options.end is not None else Interval.M1.floor(newest_ms)
-            start_ms = options.start if options.start is not None else end_ms - HOUR_MS
-            spans += spans_of(symbol, start_ms, end_ms)
-    minutes = audit(lambda: connect(settings.database_url, "audit"), rest, spans)
+    try:
+        minutes = _audit_stored(options.symbol, options.start, options.end)
+    except (RestUnavailable, DatabaseError) as error:
+        sys.stderr.write(f"not audited: {error}\n")
+        return 1
     counts = {state: sum(m.state == state for m in minutes) for state in ("equal", "different", "not_comparable")}
     if options.json:
         print(json.dumps({"compared": len(minutes), **counts, "minutes": [asdict(minute) for minute in minutes]}))

@@ -14,7 +14,7 @@ from typing import Final
 
 from aggregator.settings import AggregatorSettings
 from runtime.clock import SystemClock
-from runtime.database import Connection, TupleRow, connect
+from runtime.database import Connection, DatabaseError, TupleRow, connect
 from runtime.settings import load
 
 #: Minutes that are listed one by one; the counts tell of all.
@@ -53,14 +53,18 @@ def digest_of(connection: Connection[TupleRow], day: date) -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point. Exit code 0 nothing differs, 1 something does, 2 usage."""
+    """Entry point. Exit code 0 nothing differs, 1 something does or the database is away, 2 usage."""
     parser = argparse.ArgumentParser(prog="python -m aggregator.audit_digest", description="what the audit found")
     parser.add_argument("--day", type=date.fromisoformat, help="UTC day like 2026-11-21; default yesterday")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     today = datetime.fromtimestamp(SystemClock().now_ms() / 1000, UTC).date()
-    with connect(load(AggregatorSettings).database_url, "audit_digest") as connection:
-        found = digest_of(connection, options.day or today - timedelta(days=1))
+    try:
+        with connect(load(AggregatorSettings).database_url, "audit_digest") as connection:
+            found = digest_of(connection, options.day or today - timedelta(days=1))
+    except DatabaseError as error:
+        sys.stderr.write(f"no digest: {error}\n")
+        return 1
     if options.json:
         print(json.dumps(found))
     else:

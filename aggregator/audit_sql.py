@@ -27,6 +27,7 @@ on conflict (symbol, open_time) do nothing
 """
 
 #: A minute that differed from the stream's kline is compared with REST's the next time: either may be the wrong one.
+#: What waits for REST comes last, so that an exchange that is away holds up nothing else.
 READ_DUE: Final = f"""
 select symbol, open_time, marks, wants_rest, is_young from (
     select d.symbol, d.open_time, d.marks, d.due_at, rechecked.it as is_recheck,
@@ -40,7 +41,7 @@ select symbol, open_time, marks, wants_rest, is_young from (
     where d.due_at <= now()
 ) due
 where not wants_rest or is_recheck or due_at <= now() - interval '{REST_AFTER_S} seconds'
-order by due_at, symbol limit %s
+order by wants_rest, due_at, symbol limit %s
 """
 
 #: Parameters: symbols, times, marks. What was marked again meanwhile stays.

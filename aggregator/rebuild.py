@@ -25,7 +25,7 @@ from aggregator.sql import AS_CANDLE
 from market.interval import HOUR_MS, SECOND_MS, STORED_INTERVALS, Interval
 from market.kline import VALUE_COLUMNS, Candle, Kline, Source
 from market.rollup import roll_up
-from runtime.database import Connection, TupleRow, connect
+from runtime.database import Connection, DatabaseError, TupleRow, connect
 from runtime.settings import load
 
 #: Seconds that are held at once for one symbol.
@@ -165,8 +165,19 @@ def apply(connection: Connection[TupleRow], differences: Sequence[Difference]) -
     return len(differences)
 
 
+def _rebuild_stored(symbol: str | None, from_ms: int, to_ms: int, *, is_applied: bool) -> tuple[Report, int]:
+    """The report on one symbol or all, and how many bars were marked for the roll-up."""
+    report = Report()
+    with connect(load(AggregatorSettings).database_url, "rebuild") as connection:
+        for found, watermark_ms, first_ms in connection.execute(SYMBOLS, [symbol, symbol]).fetchall():
+            end_ms = min(to_ms, Interval.M1.floor(watermark_ms))
+            span = Span(found, max(from_ms, Interval.M1.floor(first_ms)), end_ms, first_ms)
+            rebuild(connection, span, report)
+        return report, apply(connection, report.differences) if is_applied else 0
+
+
 def main(arguments: list[str]) -> int:
-    """Entry point. Exit code 0 nothing differs, 1 something does, 2 usage."""
+    """Entry point. Exit code 0 nothing differs, 1 something does or the database is away, 2 usage."""
     parser = argparse.ArgumentParser(prog="candlewire rebuild", description="recompute candles from their seconds")
     parser.add_argument("--from", dest="start", type=time_ms, required=True)
     parser.add_argument("--to", dest="end", type=time_ms, required=True)
@@ -176,13 +187,11 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.start >= options.end:
         parser.error("--to must lie after --from")
-    report, marked = Report(), 0
-    with connect(load(AggregatorSettings).database_url, "rebuild") as connection:
-        for symbol, watermark_ms, first_ms in connection.execute(SYMBOLS, [options.symbol] * 2).fetchall():
-            end_ms = min(options.end, Interval.M1.floor(watermark_ms))
-            rebuild(connection, Span(symbol, max(options.start, Interval.M1.floor(first_ms)), end_ms, first_ms), report)
-        if options.apply:
-            marked = apply(connection, report.differences)
+    try:
+        report, marked = _rebuild_stored(options.symbol, options.start, options.end, is_applied=options.apply)
+    except DatabaseError as error:
+        sys.stderr.write(f"not recomputed: {error}\n")
+        return 1
     _print(report, marked, as_json=options.json)
     return 1 if report.differences else 0
 
