@@ -31,16 +31,17 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "F14": processes.f14,
     "CUT": proof.cut,
     "ABSENT": proof.absent,
+    "ALTERED": proof.altered,
     "MIXED": proof.mixed,
 }
-#: The short form is in `make test`.
-RELEASE = [name for name in SCENARIOS if name != "SHORT"]
+#: The short form is in `make test`, the altered trade at the end of MIXED.
+RELEASE = [name for name in SCENARIOS if name not in ("SHORT", "ALTERED")]
 
 
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--faults", default=",".join(RELEASE), help="comma list; default all but SHORT")
+    parser.add_argument("--faults", default=",".join(RELEASE), help="comma list; default all but SHORT and ALTERED")
     parser.add_argument("--symbols", type=int, default=20)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the release doses, at least 1 of each kind")
     parser.add_argument("--doses", type=int, default=0, help="doses of each fault in all, instead of --scale")

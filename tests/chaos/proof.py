@@ -92,3 +92,9 @@ def mixed() -> Scenario:
     )  # fmt: skip
     kinds = tuple(Kind(kind.name, 3, kind.apply, 60.0, kind.about_s) for kind in light)
     return Scenario("MIXED", "everything at once, every minute audited", kinds, finally_=(altered_trade_is_found,))
+
+
+def altered() -> Scenario:
+    """The altered trade alone."""
+    kinds = (kill_at_random("inserter"),)
+    return Scenario("ALTERED", "one trade altered on the stream", kinds, finally_=(altered_trade_is_found,))

@@ -22,6 +22,7 @@ from tests.stack_process import StackProcess
 
 #: Before the first dose: every symbol has rows.
 FIRST_ROWS_DEADLINE_S = 60.0
+WHOLE_MINUTE_DEADLINE_S = 150.0
 SHOWN = 5
 #: The counts of the hours follow the rows by a few seconds.
 COMPLETE_DEADLINE_S = 20.0
@@ -136,6 +137,7 @@ def run_on(rig: Rig, scenario: Scenario, options: Options, watch: Watch) -> Resu
         sleep_s(max(0.0, due_s - rig.clock.monotonic_s()))
     passed_s = rig.clock.monotonic_s() - start_s
     result.messages_per_s = (rig.frames_sent() - start_frames) / passed_s
+    rig.seconds_until("a whole minute of every symbol", lambda: _has_whole_minutes(rig), WHOLE_MINUTE_DEADLINE_S)
     if left := rig.settle(options.settle_s):
         result.wrong.append(left)
     result.account = account_of(rig)
@@ -143,6 +145,15 @@ def run_on(rig: Rig, scenario: Scenario, options: Options, watch: Watch) -> Resu
         result.wrong += check(rig)
     result.regressed = list(watch.regressed)
     return result
+
+
+def _has_whole_minutes(rig: Rig) -> bool:
+    """Without one there is nothing to audit."""
+    [(count,)] = rig.rows(
+        "select count(distinct symbol) from aggregated_kline"
+        " where interval = '1m' and source = 'seconds' and is_closed and is_complete"
+    ) or [(0,)]
+    return bool(count == rig.symbols)
 
 
 def _one_dose(rig: Rig, kind: Kind, label: str, result: Result) -> None:
