@@ -39,8 +39,9 @@ class Checker:
     ) -> None:
         self._truths, self._db, self._broker = truths, database, broker
         self._kline_topic, self._trade_topic = topics.kline_1s.name, topics.trade.name
-        #: partitions whose broker has lost its tail: their checkpoint may go back once
-        self._may_go_back: set[TopicPartition] = set()
+        #: partitions whose broker has lost its tail, and where the log ended before: the checkpoint may go back once,
+        #: and until it does offsets below that end may mean what was read before the loss
+        self._lost_tails: dict[TopicPartition, int] = {}
         self._first_ms: dict[str, int] = {}
         #: (producer, topic, symbol, event time or trade id) of everything that was ever in the log
         self._appended: set[tuple[int, str, str, int]] = set()
@@ -52,9 +53,9 @@ class Checker:
 
     # --- while faults last ---------------------------------------------------------------------------------------
 
-    def on_tail_lost(self, partition: TopicPartition) -> None:
-        """The broker lost records: its offsets are given out again."""
-        self._may_go_back.add(partition)
+    def on_tail_lost(self, partition: TopicPartition, end: int) -> None:
+        """The broker lost records, its log ended at `end` before: offsets below are given out again."""
+        self._lost_tails[partition] = max(end, self._lost_tails.get(partition, 0))
 
     def on_delivered(self, producer: int, symbol: str, event_ms: int) -> None:
         """A closed kline with this event time was given to a living producer."""
@@ -129,12 +130,12 @@ class Checker:
             raise Violation(Anomaly.REGRESSED, f"epoch of {partition}: {old.epoch} -> {new.epoch}")
         log = self._broker.logs[partition]
         start = log.start
-        if old is not None and old.topic_id == new.topic_id:
+        if old is not None and old.topic_id != new.topic_id:
+            self._lost_tails.pop(partition, None)
+        elif old is not None:
             if new.next_offset >= old.next_offset:
-                start = max(start, old.next_offset)
-            elif partition in self._may_go_back:
-                self._may_go_back.discard(partition)
-            else:
+                start = max(start, old.next_offset, self._lost_tails.get(partition, 0))
+            elif self._lost_tails.pop(partition, None) is None:
                 raise Violation(Anomaly.REGRESSED, f"{partition}: {old.next_offset} -> {new.next_offset}")
         if new.topic_id != self._broker.topic_ids[partition.topic]:
             return

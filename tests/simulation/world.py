@@ -184,9 +184,10 @@ class World:
         elif fault.kind is Kind.PRODUCER_OVERLAP:
             self._start_producer()
         elif fault.kind is Kind.BROKER_TAIL:
-            for partition in self._broker.logs:
+            for partition, log in self._broker.logs.items():
+                end = log.end
                 if self._broker.lose_tail(partition, luck.randrange(1, 21)):
-                    self._checker.on_tail_lost(partition)
+                    self._checker.on_tail_lost(partition, end)
         elif fault.kind is Kind.TOPIC_RECREATED:
             topic = luck.choice((self._topics.kline_1s, self._topics.kline_1s, self._topics.feed_outage))
             self._broker.make_topic(topic.name, topic.partitions)
