@@ -118,14 +118,16 @@ class SimInserter:
     async def _start(self) -> None:
         """A session: the checkpoints, where to go on, a writer."""
         self._store = self.store_class(self._database, self._faults)
-        await self._claim()
+        await self._positions.claim(self._store, self._names)
+        # Asking the broker takes time in which anything may happen.
+        await pause()
         if self._broker.is_away:
             raise KafkaError("no broker")
         partitions = [partition for name in self._names for partition in self._broker.partitions(name)]
         self._ids = {name: self._broker.topic_ids[name] for name in self._names}
         logs = self._broker.logs
         ranges = {p: LogRange(self._broker.topic_ids[p.topic], logs[p].start, logs[p].end) for p in partitions}
-        await self._take(ranges)
+        await self._positions.take(self._store, ranges)
         self._offsets = {p: position.read_offset for p, position in self._positions.by_partition.items()}
         self._collected = None
         writer = self.writer_class(self._store, self._positions, self._topics, self._clock)
@@ -133,17 +135,6 @@ class SimInserter:
         self._writer = writer
         now_s = self._clock.monotonic_s()
         self._compare_ids_at_s, self._ask_ends_at_s, self._log_ends = now_s + COMPARE_IDS_EVERY_S, now_s, None
-
-    async def _claim(self) -> None:
-        """Nobody else moves the checkpoints from now on; then to ask the broker takes time."""
-        assert self._store is not None
-        await self._positions.claim(self._store, self._names)
-        await pause()
-
-    async def _take(self, ranges: Mapping[TopicPartition, LogRange]) -> None:
-        """Where to go on."""
-        assert self._store is not None
-        await self._positions.take(self._store, ranges)
 
     async def _one_batch(self) -> bool:
         """Write what was collected while the next is collected already. False when there was nothing."""

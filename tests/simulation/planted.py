@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from inserter.account import Found
 from inserter.batch import Batch, BatchBuilder
-from inserter.positions import LogRange
 from inserter.store import Advance, Checkpoint
 from inserter.write import Writer
 from market.interval import Interval
@@ -184,21 +183,6 @@ class QuietSecondsCounted(Classes):
     """Roll-up counts n=0 seconds in open, high and low."""
 
     upkeep = _NaiveUpkeep
-
-
-class _LateClaimer(SimInserter):
-    async def _claim(self) -> None:
-        return
-
-    async def _take(self, ranges: Mapping[TopicPartition, LogRange]) -> None:
-        await super()._claim()
-        await super()._take(ranges)
-
-
-class ClaimAfterEnds(Classes):
-    """The broker is asked for its ends before the checkpoints are claimed (a bug that was found this way)."""
-
-    inserter = _LateClaimer
 
 
 #: Each bug, what it may show up as, and within how many seeds it must be caught.

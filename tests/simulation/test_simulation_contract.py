@@ -141,6 +141,18 @@ async def test_checkpoints_are_compared_and_set(bench: StoreBench) -> None:
     assert [point[3:] for point in bench.tables()["checkpoints"]] == [(6, 1), (9, 2)]
 
 
+async def test_a_claim_fences_whoever_began_before(bench: StoreBench) -> None:
+    """From the claim on no older inserter moves a checkpoint: what the broker says after it can be compared."""
+    klines = seconds_of("A", BASE_MS, 8)
+    async with bench.open() as store:
+        old = await writer_of(store)
+        await old.write(batch_of(KLINES, 0, *klines[:4]))
+        await Positions().claim(store, {KLINES.topic})
+        with pytest.raises(Fenced):
+            await old.write(batch_of(KLINES, 4, *klines[4:]))
+    assert len(bench.tables()["rows"]) == 4
+
+
 async def test_ledger_is_read_as_it_was_written(bench: StoreBench) -> None:
     def gap(from_s: int, to_s: int, cause: GapCause = GapCause.UNKNOWN) -> Gap:
         return Gap("A", BASE_MS + from_s * SECOND_MS, BASE_MS + to_s * SECOND_MS, cause)
