@@ -156,6 +156,7 @@ def test_only_one_repairs_at_a_time(fresh_database: str, exchange: RunningExchan
             other.execute("select pg_advisory_lock(7320005)")
             ledger.repair().run_until(ledger.connection, float("inf"))
             assert ledger.gaps() == [(20, 41, "open", None, 0)]
+            other.execute("select pg_advisory_unlock(7320005)")
         ledger.repair().run_until(ledger.connection, float("inf"))
         assert ledger.gaps() == [(20, 41, "repaired", "rest", 0)]
 
