@@ -21,10 +21,10 @@ export function cardLines({ state, gaps, bar, counts, formats, now }) {
   }));
   if (gaps.length > MAX_GAPS) lines.push({ words: `and ${gaps.length - MAX_GAPS} more in this bar`, detail: [] });
   if (!gaps.length && state === "repaired") lines.push({ words: "repaired", detail: [barWords(bar, gaps, counts)] });
-  if (!gaps.length && state === "gap") lines.push({ words: "seconds are missing, the cause is not listed yet", detail: [barWords(bar, gaps, counts)] });
-  if (state === "unknown") {
-    const words = bar ? "not known: the start of this bar has not been read" : "not known: nothing stored, no gap listed";
-    lines.push({ words, detail: [] });
+  if (state === "unknown" && !bar) lines.push({ words: "not known: nothing stored, no gap listed", detail: [] });
+  if (state === "unknown" && bar) {
+    const words = bar.revision < 0 ? "not known: the start of this bar has not been read" : "seconds are missing, no gap is listed";
+    lines.push({ words, detail: [barWords(bar, gaps, counts)] });
   }
   return lines;
 }

@@ -59,7 +59,8 @@ export function slotState(bar, gaps, counts = null) {
   if (whole && gaps.length) return "repaired";
   if (bar.source === "rest" || bar.source === "archive") return "exchange";
   if (bar.is_closed === false) return "forming";
-  if (!whole) return "gap";
+  // Seconds are missing of which the ledger says nothing: they are not a gap before it does.
+  if (!whole) return gaps.length ? "gap" : "unknown";
   return bar.revision > 0 && laterSeconds(counts) > 0 ? "repaired" : "complete";
 }
 
