@@ -1,7 +1,7 @@
 """What the repair writes: rows, ledger and queues in one transaction, in the order in which the inserter writes.
 
-1. rows                 never over a row that is there
-2. lock of the ledger   per symbol; the inserter holds it while it changes gaps
+1. lock of the ledger   per symbol; the inserter takes it before the rows of a batch that changes gaps
+2. rows                 never over a row that is there
 3. trade chain          over the rows as they are now; broken: everything is rolled back
 4. gaps, dirty minutes and hours
 5. commit               kill -9 before it: nothing happened; after it: nothing is left to do
@@ -62,10 +62,10 @@ def fill(
     if times:
         ensure_days(connection, times)
     with connection.transaction():
+        lock_ledger(connection, symbol)
         crash_point("repair_before_rows")
         stored = store_seconds(connection, symbol, klines, source) if klines else 0
         crash_point("repair_after_rows")
-        lock_ledger(connection, symbol)
         if times:
             check_chain(connection, symbol, min(times), max(times) + SECOND_MS)
             settle(connection, symbol, times, "repaired", source.value)
