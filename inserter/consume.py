@@ -27,6 +27,7 @@ from inserter.positions import LogRange, Positions
 from inserter.postgres_store import PostgresStore
 from inserter.rows import copy_text
 from inserter.settings import InserterSettings
+from inserter.unheard import ExchangeClock
 from inserter.watch import BadShare, Watch
 from inserter.write import Writer
 from market.topics import Topics
@@ -86,6 +87,7 @@ class Inserter:
         self._stop = stop
         self._backoff = Backoff(new_random(), max_delay_s=ENGINE_MAX_DELAY_S)
         self._positions = Positions()
+        self._exchange_clock = ExchangeClock()
         self._topics = topics or load_topics()
         self._names = [
             topic.name
@@ -150,7 +152,7 @@ class Inserter:
         )
         for partition, position in self._positions.by_partition.items():
             consumer.seek(partition, position.read_offset)
-        writer = Writer(store, self._positions, self._topics, self._clock)
+        writer = Writer(store, self._positions, self._topics, self._clock, self._exchange_clock)
         await writer.load()
         watch = Watch(settings, self._topics, self._health, self._clock, states)
         watching = asyncio.create_task(watch.run(consumer, self._positions))

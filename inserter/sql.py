@@ -101,7 +101,7 @@ where excluded.event_time > symbol_watermark.event_time
 """
 
 LOAD_WATERMARKS: Final = f"""
-select w.symbol, {ms("w.event_time")}, traded.last_trade_id, {ms("traded.open_time")}, newest.ahead_ms
+select w.symbol, {ms("w.event_time")}, traded.last_trade_id, {ms("traded.open_time")}
 from symbol_watermark w
 left join lateral (
     select k.last_trade_id, k.open_time from kline_1s k
@@ -114,12 +114,6 @@ left join lateral (
     where g.symbol = w.symbol and g.interval = '1s' and g.state <> 'repaired'
       and g.to_time > traded.open_time and g.from_time < w.event_time
 )
-left join lateral (
-    select {ms("k.open_time")} + 1000 - {ms("k.received_at")} as ahead_ms from kline_1s k
-    where k.symbol = w.symbol and k.open_time < w.event_time and k.open_time >= w.event_time - interval '1 day'
-      and k.source = 'stream'
-    order by k.open_time desc limit 1
-) newest on true
 where w.stream = 'kline_1s'
 """
 LOAD_OPEN_OUTAGES: Final = f"""

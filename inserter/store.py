@@ -35,14 +35,12 @@ from runtime.kafka_client import TopicPartition
 
 @dataclass(frozen=True)
 class SymbolState:
-    """How far a symbol has come. The last three are None when unknown."""
+    """How far a symbol has come. The last two are None when unknown."""
 
     watermark_ms: int
     #: the newest second with trades: its last trade id and its open time
     last_trade_id: int | None = None
     last_trade_open_ms: int | None = None
-    #: the exchange's clock minus the producer's: end of the newest second of the stream minus its receive time
-    ahead_ms: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ has been read; what the exchange had closed LATE_MS before that moment and is no
 that comes later still is a late row and takes its second out of the gap.
 
 The moment is put on the exchange's clock by the newest row (the end of its second) and the time that has passed since
-by our monotonic clock, so a wrong or corrected clock of this machine, or a tape of last year, makes no gap of hours.
-Until the first row after a start the symbol's newest stored row stands in: if our clock and the exchange's agreed when
-it was received they are taken to agree now, else the time before the start is not counted.
+by our monotonic clock, so a wrong or corrected clock of this machine, or a tape of last year, makes no gap of hours,
+let alone one that lies in the future. Until the first row after the start of the process the symbol's watermark stands
+in: so late it was at least. What passed between that and the start is listed with the first row of any symbol.
 """
 
 from __future__ import annotations
@@ -23,13 +23,10 @@ from inserter.store import SymbolState
 from market.interval import SECOND_MS
 from market.stream import Stream
 from market.topics import Topics
-from runtime.clock import Clock
 from runtime.kafka_client import TopicPartition
 
 #: More than a second's kline needs from the second's end into the log while all is well.
 LATE_MS = 3_000
-#: So far apart are two clocks that are right, and a row's way to us.
-CLOCKS_AGREE_MS = 5_000
 
 
 @dataclass(frozen=True)
@@ -40,35 +37,40 @@ class LogEnds:
     ends: Mapping[TopicPartition, int]
 
 
+class ExchangeClock:
+    """The exchange's clock minus our monotonic one: at least so much, by the newest row since the process began."""
+
+    def __init__(self) -> None:
+        self.ahead_ms: float | None = None
+
+    def saw(self, newest_ms: int, now_s: float) -> None:
+        """At `now_s` of our monotonic clock the second that ended at `newest_ms` was over."""
+        ahead_ms = newest_ms - now_s * 1000
+        self.ahead_ms = ahead_ms if self.ahead_ms is None else max(self.ahead_ms, ahead_ms)
+
+
 class Unheard:
     """Which symbols are out: by the producer's reports, and by losses of the log."""
 
-    def __init__(self, topics: Topics) -> None:
+    def __init__(self, topics: Topics, exchange_clock: ExchangeClock) -> None:
         self._seconds_topic = topics.kline_1s.name
         self._topics = frozenset((topics.kline_1s.name, topics.feed_outage.name))
         #: symbol -> begin of its open outage
         self._out_since_ms: dict[str, int] = {}
-        #: the exchange's clock minus our monotonic one, at least: by the newest row since the start, and by symbol
-        #: from what is stored
-        self._ahead_ms: float | None = None
+        self._exchange_clock = exchange_clock
+        #: stands in for it until the first row: by the watermark of each symbol
         self._stored_ahead_ms: dict[str, float] = {}
         self._used: LogEnds | None = None
 
-    def load(self, states: Mapping[str, SymbolState], out_since_ms: Mapping[str, int], clock: Clock) -> None:
+    def load(self, states: Mapping[str, SymbolState], out_since_ms: Mapping[str, int], now_s: float) -> None:
         """What the store knows at a start."""
         self._out_since_ms = dict(out_since_ms)
-        for symbol, state in states.items():
-            now_ms = state.watermark_ms
-            if state.ahead_ms is not None and abs(state.ahead_ms) <= CLOCKS_AGREE_MS:
-                now_ms = max(now_ms, clock.now_ms() + state.ahead_ms)
-            self._stored_ahead_ms[symbol] = now_ms - clock.monotonic_s() * 1000
+        self._stored_ahead_ms = {symbol: state.watermark_ms - now_s * 1000 for symbol, state in states.items()}
 
     def committed(self, batch: Batch, now_s: float) -> None:
         """Rows and reports of a batch that is stored now."""
         if batch.rows:
-            newest_ms = max(max(rows) for rows in batch.rows.values()) + SECOND_MS
-            ahead_ms = newest_ms - now_s * 1000
-            self._ahead_ms = ahead_ms if self._ahead_ms is None else max(self._ahead_ms, ahead_ms)
+            self._exchange_clock.saw(max(max(rows) for rows in batch.rows.values()) + SECOND_MS, now_s)
         for outage, _ in batch.outages:
             if outage.stream != Stream.KLINE_1S:
                 continue
@@ -92,8 +94,9 @@ class Unheard:
             return {}
         self._used = logs
         until_ms = {}
+        seen_ahead_ms = self._exchange_clock.ahead_ms
         for symbol in sorted(symbols):
-            ahead_ms = self._stored_ahead_ms.get(symbol) if self._ahead_ms is None else self._ahead_ms
+            ahead_ms = self._stored_ahead_ms.get(symbol) if seen_ahead_ms is None else seen_ahead_ms
             if ahead_ms is not None:
                 until_ms[symbol] = _floor(int(logs.at_s * 1000 + ahead_ms) - LATE_MS)
         return until_ms

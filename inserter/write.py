@@ -10,7 +10,7 @@ from inserter.account import Found, account_symbol, account_unheard, follow_trad
 from inserter.batch import Batch, DeadLetter, dead_letter_of, rows_of
 from inserter.positions import Positions
 from inserter.store import Store
-from inserter.unheard import LogEnds, Unheard
+from inserter.unheard import ExchangeClock, LogEnds, Unheard
 from market.feed import GapCause
 from market.interval import DAY_MS, MINUTE_MS
 from market.topics import Topics
@@ -25,14 +25,19 @@ _T = TypeVar("_T")
 
 
 class Writer:
-    """Writes batches into one store. After any error it is thrown away; a new one loads its state afresh."""
+    """Writes batches into one store. After any error it is thrown away; a new one loads its state afresh.
 
-    def __init__(self, store: Store, positions: Positions, topics: Topics, clock: Clock) -> None:
+    `exchange_clock` lives as long as the process.
+    """
+
+    def __init__(
+        self, store: Store, positions: Positions, topics: Topics, clock: Clock, exchange_clock: ExchangeClock
+    ) -> None:
         self._store = store
         self._positions = positions
         self._clock = clock
         self._seconds_topic = topics.kline_1s.name
-        self._unheard = Unheard(topics)
+        self._unheard = Unheard(topics, exchange_clock)
         self._watermarks: dict[str, int] = {}
         #: symbol -> newest second with trades: its last trade id and its open time
         self._chains: dict[str, tuple[int, int] | None] = {}
@@ -47,7 +52,7 @@ class Writer:
             self._watermarks[symbol] = state.watermark_ms
             if state.last_trade_id is not None and state.last_trade_open_ms is not None:
                 self._chains[symbol] = (state.last_trade_id, state.last_trade_open_ms)
-        self._unheard.load(states, {outage.symbol: outage.from_ms for outage in outages}, self._clock)
+        self._unheard.load(states, {outage.symbol: outage.from_ms for outage in outages}, self._clock.monotonic_s())
 
     async def list_unheard(self, batch: Batch, logs: LogEnds | None) -> None:
         """Let `batch`, the next to be written, list what is missing of symbols that are out. `logs`: where the logs

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from inserter.batch import Batch, BatchBuilder
 from inserter.positions import LogRange, Positions
-from inserter.unheard import LogEnds
+from inserter.unheard import ExchangeClock, LogEnds
 from inserter.write import Writer
 from market.topics import Topics
 from runtime.database import OperationalError, is_retryable
@@ -49,6 +49,7 @@ class SimInserter:
         names = [topics.kline_1s.name, topics.feed_outage.name, topics.dead_frame.name]
         self._names = names
         self._positions = Positions()
+        self._exchange_clock = ExchangeClock()
         self._store: MemoryStore | None = None
         self._writer: Writer | None = None
         self._offsets: dict[TopicPartition, int] = {}
@@ -130,7 +131,7 @@ class SimInserter:
         await self._positions.take(self._store, ranges)
         self._offsets = {p: position.read_offset for p, position in self._positions.by_partition.items()}
         self._collected = None
-        writer = self.writer_class(self._store, self._positions, self._topics, self._clock)
+        writer = self.writer_class(self._store, self._positions, self._topics, self._clock, self._exchange_clock)
         await writer.load()
         self._writer = writer
         now_s = self._clock.monotonic_s()

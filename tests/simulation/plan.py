@@ -42,7 +42,7 @@ class Kind(StrEnum):
     STORE_ERRORS = "store errors"  # share of operations, up to 10 %
     STORE_AWAY = "store away"
     COMMIT_LOST = "commits fail or lose their answer"  # share, up to 30 %
-    CLOCK = "clock set wrong"  # up to 5 s
+    CLOCK = "clock set wrong"  # up to an hour
     REST_ERRORS = "REST fails"
     REST_PARTIAL = "REST lags behind the streams"
     REST_BAD = "REST gives rows that cannot be"

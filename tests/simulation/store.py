@@ -259,20 +259,13 @@ class MemoryStore:
 
     def _state(self, symbol: str, watermark_ms: int) -> SymbolState:
         rows = self._db.rows.get(symbol, {})
-        traded = ahead_ms = None
-        for open_ms in range(watermark_ms - SECOND_MS, watermark_ms - CHAIN_LOOK_BACK_MS - 1, -SECOND_MS):
-            row = rows.get(open_ms)
-            if row is None:
-                continue
-            if ahead_ms is None and row.source is Source.STREAM:
-                ahead_ms = row.kline.event_time_ms - row.kline.received_at_ms
-            if row.kline.trade_count > 0:
-                traded = row.kline
-                break
+        times = range(watermark_ms - SECOND_MS, watermark_ms - CHAIN_LOOK_BACK_MS - 1, -SECOND_MS)
+        klines = (rows[open_ms].kline for open_ms in times if open_ms in rows)
+        traded = next((kline for kline in klines if kline.trade_count > 0), None)
         if traded is None:
-            return SymbolState(watermark_ms, ahead_ms=ahead_ms)
+            return SymbolState(watermark_ms)
         last_id = traded.last_trade_id if traded.last_trade_id >= 0 else None
-        return SymbolState(watermark_ms, last_id, traded.open_time_ms, ahead_ms)
+        return SymbolState(watermark_ms, last_id, traded.open_time_ms)
 
     async def load_open_outages(self) -> list[Outage]:
         """Outages of the 1 s klines that are not over."""

@@ -13,6 +13,7 @@ import pytest
 from inserter.batch import Batch, BatchBuilder
 from inserter.positions import LogRange, Positions
 from inserter.store import Advance, Checkpoint, Store
+from inserter.unheard import ExchangeClock
 from inserter.write import Writer
 from market.feed import FeedOutage, GapCause
 from market.interval import SECOND_MS
@@ -85,7 +86,7 @@ async def writer_of(store: Store) -> Writer:
     positions = Positions()
     await positions.claim(store, {KLINES.topic, OUTAGES.topic})
     await positions.take(store, {p: LogRange(TOPIC_ID, 0, 10**6) for p in (KLINES, OUTAGES)})
-    writer = Writer(store, positions, TOPICS, SimClock())
+    writer = Writer(store, positions, TOPICS, SimClock(), ExchangeClock())
     await writer.load()
     return writer
 

@@ -11,7 +11,7 @@ from inserter.account import Found, account_symbol, account_unheard, follow_trad
 from inserter.batch import Batch, BatchBuilder, Progress, WireKline, as_wire
 from inserter.positions import LogRange, Position, Positions, resolve
 from inserter.store import Checkpoint, Suspect, SymbolState
-from inserter.unheard import LATE_MS, LogEnds, Unheard
+from inserter.unheard import LATE_MS, ExchangeClock, LogEnds, Unheard
 from market.feed import FeedOutage, GapCause
 from market.interval import Interval
 from market.kline import Kline
@@ -96,17 +96,17 @@ def positions_at(offset: int) -> Positions:
 
 
 def test_only_what_is_out_and_only_when_the_log_is_read_to_its_end() -> None:
-    unheard = Unheard(TOPICS)
+    unheard = Unheard(TOPICS, ExchangeClock())
     clock = ManualClock(START_MS + 30_000)
-    states = {symbol: SymbolState(START_MS, ahead_ms=-500) for symbol in ("BTCUSDT", "ETHUSDT")}
-    unheard.load(states, {}, clock)
+    states = {symbol: SymbolState(START_MS) for symbol in ("BTCUSDT", "ETHUSDT")}
+    unheard.load(states, {}, clock.monotonic_s())
     known = states.keys()
     logs = LogEnds(clock.monotonic_s() + 30, {SECONDS: 8})
     assert unheard.candidates(Batch(), positions_at(8), known, logs) == {}
     unheard.committed(stored(report(START_MS, None)), clock.monotonic_s())
     assert unheard.candidates(Batch(), positions_at(7), known, logs) == {}
     last = Batch(progress={SECONDS: Progress(7, 8)})
-    assert unheard.candidates(last, positions_at(7), known, logs) == {"BTCUSDT": START_MS + 60_000 - LATE_MS - 1000}
+    assert unheard.candidates(last, positions_at(7), known, logs) == {"BTCUSDT": START_MS + 30_000 - LATE_MS}
     # The same answer of the broker tells nothing new.
     assert unheard.candidates(Batch(), positions_at(8), known, logs) == {}
 
@@ -117,26 +117,37 @@ def test_only_what_is_out_and_only_when_the_log_is_read_to_its_end() -> None:
      (report(START_MS + 2000, START_MS + 3000), False), (report(START_MS, START_MS + 5000, "ETHUSDT"), True)],
 )  # fmt: skip
 def test_an_outage_ends_as_it_does_in_the_store(ending: FeedOutage, *, is_out: bool) -> None:
-    unheard = Unheard(TOPICS)
+    unheard = Unheard(TOPICS, ExchangeClock())
     clock = ManualClock(START_MS)
-    unheard.load({"BTCUSDT": SymbolState(START_MS)}, {"BTCUSDT": START_MS}, clock)
+    unheard.load({"BTCUSDT": SymbolState(START_MS)}, {"BTCUSDT": START_MS}, clock.monotonic_s())
     unheard.committed(stored(ending), clock.monotonic_s())
     logs = LogEnds(clock.monotonic_s() + 60, {SECONDS: 8})
     assert bool(unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)) is is_out
 
 
-@pytest.mark.parametrize(("ahead_ms", "listed_s"), [(-200, 3596), (-3_600_000, -3), (None, -3)])
-def test_time_before_a_start_counts_only_when_the_clocks_agreed(ahead_ms: int | None, listed_s: int) -> None:
-    unheard, clock = Unheard(TOPICS), ManualClock(START_MS + 3_600_000)
-    unheard.load({"BTCUSDT": SymbolState(START_MS, ahead_ms=ahead_ms)}, {"BTCUSDT": START_MS}, clock)
-    logs = LogEnds(clock.monotonic_s() + 0.1, {SECONDS: 8})
-    until_ms = unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)
-    assert until_ms == {"BTCUSDT": START_MS + listed_s * 1000}
+def test_the_time_before_a_start_counts_when_a_row_tells_of_it() -> None:
+    """What our wall clock says is no proof: it may have been set while nobody looked."""
+    exchange_clock, clock = ExchangeClock(), ManualClock(START_MS + 3_600_000)
+    unheard = Unheard(TOPICS, exchange_clock)
+    unheard.load({"BTCUSDT": SymbolState(START_MS)}, {"BTCUSDT": START_MS}, clock.monotonic_s())
+
+    def listed_s(after_s: float) -> float:
+        logs = LogEnds(clock.monotonic_s() + after_s, {SECONDS: 8})
+        return (unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)["BTCUSDT"] - START_MS) / 1000
+
+    assert listed_s(0.1) == -3
+    assert listed_s(60) == 57
+    exchange_clock.saw(START_MS + 3_600_000, clock.monotonic_s())
+    assert listed_s(0.2) == 3597
+    # Another session of the same process still knows.
+    unheard = Unheard(TOPICS, exchange_clock)
+    unheard.load({"BTCUSDT": SymbolState(START_MS)}, {"BTCUSDT": START_MS}, clock.monotonic_s())
+    assert listed_s(1) == 3598
 
 
 def test_a_clock_set_right_while_a_stream_is_out_changes_nothing() -> None:
-    unheard, clock = Unheard(TOPICS), ManualClock(START_MS)
-    unheard.load({}, {}, clock)
+    unheard, clock = Unheard(TOPICS, ExchangeClock()), ManualClock(START_MS)
+    unheard.load({}, {}, clock.monotonic_s())
     builder = BatchBuilder(TOPICS)
     values = [encode_record(one) for one in seconds_of("BTCUSDT", START_MS, 3)]
     builder.add(SECONDS, [Record(SECONDS.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
