@@ -49,20 +49,25 @@ def apply_retention(connection: Connection[TupleRow], keep_hours: int, letters_d
     and revisions.
 
     Returns the names of the dropped partitions; one that a long reader holds is left for the next time. Raises what
-    the driver raises; each drop is its own transaction.
+    the driver raises. Each step is its own transaction and the drops, which free the most, come first: a table that
+    takes too long to prune keeps no partition alive.
     """
     with connection.transaction():
         row = connection.execute(NEWEST).fetchone()
         names = [name for (name,) in connection.execute(PARTITIONS).fetchall()]
-        for statement in PRUNE_LETTERS:
-            connection.execute(statement, [letters_days])
-        for statement in PRUNE_PROOF:
-            connection.execute(statement, [proof_days])
-        connection.execute(PRUNE_MINUTES, [keep_hours])
-    if row is None or row[0] is None:
-        return []
+    newest = row[0] if row is not None else None
+    dropped = _drop(connection, expired(names, newest, keep_hours)) if newest is not None else []
+    limits = [(statement, letters_days) for statement in PRUNE_LETTERS]
+    limits += [(statement, proof_days) for statement in PRUNE_PROOF]
+    for statement, limit in [*limits, (PRUNE_MINUTES, keep_hours)]:
+        with connection.transaction():
+            connection.execute(statement, [limit])
+    return dropped
+
+
+def _drop(connection: Connection[TupleRow], names: list[str]) -> list[str]:
     dropped = []
-    for name in expired(names, row[0], keep_hours):
+    for name in names:
         try:
             with connection.transaction():
                 connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(DROP_LOCK_TIMEOUT_MS)))

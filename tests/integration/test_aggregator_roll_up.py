@@ -19,7 +19,7 @@ from market.interval import CHILD_INTERVAL, MINUTE_MS, SECOND_MS, STORED_INTERVA
 from market.kline import Candle, Kline, Source, differing_columns
 from market.rollup import roll_up as roll_up_by_rule
 from runtime.clock import ManualClock, new_random
-from runtime.database import Connection, TupleRow, connect
+from runtime.database import Connection, LockNotAvailable, TupleRow, connect
 from runtime.exchange_rest import ExchangeRest, RestRefused
 from runtime.kafka_client import KafkaError
 from tests.aggregator_rows import candles_of, insert, make_days
@@ -355,6 +355,24 @@ def test_candle_goes_to_the_real_broker(database: Connection[TupleRow], engines:
     assert publish(database, publisher) == len(STORED_INTERVALS)
     publisher.close()
     assert database.execute("select count(*) from candle_outbox").fetchall() == [(0,)]
+
+
+def test_a_table_that_cannot_be_pruned_keeps_no_partition_alive(
+    database: Connection[TupleRow], fresh_database: str
+) -> None:
+    old = datetime.fromtimestamp(START_MS / 1000, UTC).date() - timedelta(days=9)
+    database.execute(
+        f"create table kline_1s_{old:%Y%m%d} partition of kline_1s"
+        f" for values from ('{old}') to ('{old + timedelta(days=1)}')"
+    )
+    database.execute("set lock_timeout = 100")
+    database.commit()
+    insert(database, seconds_of("BTCUSDT", START_MS, 60))
+    with psycopg.connect(fresh_database) as other:
+        other.execute("lock table minute_audit")
+        with pytest.raises(LockNotAvailable):
+            apply_retention(database, 48, 30, 90)
+    assert database.execute("select to_regclass(%s) is null", [f"kline_1s_{old:%Y%m%d}"]).fetchone() == (True,)
 
 
 def test_retention_gives_up_behind_a_long_reader(database: Connection[TupleRow], fresh_database: str) -> None:
