@@ -23,6 +23,10 @@ from runtime.errors import Retryable
 from runtime.logs import get_logger
 
 TIMEOUT_S: Final = 10.0
+#: The whole of an answer may take so many time-outs (one is the longest silence), and so many bytes: all symbols of
+#: the exchange with their rules are some 20 MB.
+ANSWER_MAX_TIMEOUTS: Final = 2
+ANSWER_MAX_BYTES: Final = 128_000_000
 #: The day's figures of every symbol are a large answer, and a cold one for the simulated exchange.
 ALL_TICKERS_TIMEOUT_S: Final = 60.0
 MAX_KLINE_ROWS: Final = 1000
@@ -180,20 +184,34 @@ class ExchangeRest:
             try:
                 timeout_s = ALL_TICKERS_TIMEOUT_S if endpoint == "ticker/24hr" else TIMEOUT_S
                 window_ms = self._window_start_ms
-                response = self._client.get(f"{base_url}/api/v3/{endpoint}", params=query, timeout=timeout_s)
+                response, body = self._ask(f"{base_url}/api/v3/{endpoint}", query, timeout_s)
             except httpx.HTTPError as error:
                 errors.append(f"{base_url}: {error!r}")
             else:
                 self._note_used_weight(response, window_ms)
                 if response.status_code == 200:
-                    return response.content
+                    return body
                 if response.status_code in (418, 429):
                     raise self._told_to_wait(response)
                 if 400 <= response.status_code < 500 and response.status_code not in (403, 451):
-                    raise _refusal(response)
+                    raise _refusal(response.status_code, body)
                 errors.append(f"{base_url}: HTTP {response.status_code}")
             self._host = (self._host + 1) % len(self._base_urls)
         raise RestUnavailable("; ".join(errors))
+
+    def _ask(self, url: str, query: dict[str, str | int], timeout_s: float) -> tuple[httpx.Response, bytes]:
+        """The answer and its body, bounded in time and size as a whole: a peer that sends a byte now and then, or
+        without end, holds nobody up. Raises httpx.HTTPError."""
+        end_s = self._clock.monotonic_s() + ANSWER_MAX_TIMEOUTS * timeout_s
+        body = bytearray()
+        with self._client.stream("GET", url, params=query, timeout=timeout_s) as response:
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > ANSWER_MAX_BYTES:
+                    raise httpx.ReadError(f"more than {ANSWER_MAX_BYTES} bytes")
+                if self._clock.monotonic_s() > end_s:
+                    raise httpx.ReadTimeout(f"still sending after {ANSWER_MAX_TIMEOUTS * timeout_s:.0f} s")
+        return response, bytes(body)
 
     def _take_weight(self, weight: int) -> None:
         """Wait until the budget of the running clock minute has room; refuse while the exchange bans us."""
@@ -237,12 +255,12 @@ class ExchangeRest:
         return RestUnavailable(f"HTTP {response.status_code}: wait {seconds} s", seconds)
 
 
-def _refusal(response: httpx.Response) -> RestRefused:
+def _refusal(status: int, body: bytes) -> RestRefused:
     try:
-        body = response.json()
-        return RestRefused(response.status_code, int(body["code"]), str(body["msg"]))
+        said = msgspec.json.decode(body)
+        return RestRefused(status, int(said["code"]), str(said["msg"]))
     except (ValueError, KeyError, TypeError):
-        return RestRefused(response.status_code, 0, response.text[:200])
+        return RestRefused(status, 0, body[:200].decode("utf-8", "replace"))
 
 
 def resolve_symbols(wanted: str, rest: ExchangeRest) -> list[str]:

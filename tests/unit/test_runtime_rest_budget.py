@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from market.interval import Interval
 from runtime import exchange_rest
 from runtime.clock import ManualClock
-from runtime.exchange_rest import LIVE_WEIGHT_PER_MINUTE, ExchangeRest, RestUnavailable
+from runtime.exchange_rest import LIVE_WEIGHT_PER_MINUTE, ExchangeRest, RestRefused, RestUnavailable
 
 START_MS = 60_000_000
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -73,3 +73,32 @@ def test_the_budget_is_a_share_of_what_the_exchange_allows(monkeypatch: pytest.M
     assert rest.symbol_infos() == []
     assert rest.has_room(580)
     assert not rest.has_room(581)
+
+
+def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_rest, "ANSWER_MAX_BYTES", 1_000)
+    rest = client(ManualClock(START_MS), lambda request: httpx.Response(200, content=b"[" * 1_001))
+    with pytest.raises(RestUnavailable, match="more than 1000 bytes"):
+        rest.klines("BTCUSDT", Interval.S1, None, None)
+
+
+def test_an_answer_that_only_trickles_is_given_up() -> None:
+    clock = ManualClock(START_MS)
+
+    def trickle() -> Iterator[bytes]:
+        while True:
+            clock.advance(9_000)
+            yield b"["
+
+    rest = client(clock, lambda request: httpx.Response(200, content=trickle()))
+    with pytest.raises(RestUnavailable, match="still sending after 20 s"):
+        rest.klines("BTCUSDT", Interval.S1, None, None)
+
+
+def test_the_exchanges_own_words_of_a_refusal_are_kept() -> None:
+    bodies = iter([b'{"code":-1121,"msg":"Invalid symbol."}', b"<html>", b"[1]"])
+    rest = client(ManualClock(START_MS), lambda request: httpx.Response(400, content=next(bodies)))
+    for code, words in ((-1121, "Invalid symbol."), (0, "<html>"), (0, "[1]")):
+        with pytest.raises(RestRefused) as refused:
+            rest.klines("BTCUSDT", Interval.S1, None, None)
+        assert (refused.value.code, refused.value.message) == (code, words)
