@@ -70,8 +70,12 @@ class TapeFile:
         """The lines in recorded order, without their ends."""
         self.lines_read, self.cut_at_line, self.end = 0, None, None
         path: Path | None = self.path
+        read: set[Path] = set()
         try:
             while path is not None:
+                if path in read:
+                    raise _Cut
+                read.add(path)
                 self.end = None
                 for line in self._lines_of(path):
                     self.lines_read += 1
@@ -82,7 +86,7 @@ class TapeFile:
                 if self.format == OWN and self.end is None:
                     raise _Cut
                 path = path.with_name(Path(self.end.next).name) if self.end and self.end.next else None
-        except (_Cut, OSError, BadFrame):
+        except (_Cut, OSError, BadFrame, ValueError):  # ValueError: what is named next is no name of a file
             self.cut_at_line, self.end = self.lines_read + 1, None
 
     def _lines_of(self, path: Path) -> Iterator[bytes]:

@@ -84,6 +84,16 @@ def test_parts_are_one_recording(tmp_path: Path) -> None:
     assert tape.cut_at_line == 4
 
 
+@pytest.mark.parametrize("following", ["a.tape.zst", "/", "..", "\\u0000", "none.tape.zst"])
+def test_a_part_that_names_no_other_file_is_a_cut(following: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.tape.zst"
+    go_on = b'{"candlewire_tape_end":1,"next":"%s","digest":null,"frames":1}\n' % following.encode()
+    path.write_bytes(HEADER + LINES[0] + go_on)
+    tape = TapeFile(path)
+    assert len(list(tape)) == 2
+    assert (tape.cut_at_line, tape.end) == (4, None)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"hello\n", b'[["1"]]', b"\x1f\x8b", b"\x28\xb5\x2f\xfd"])
 def test_what_is_no_tape_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a"
