@@ -21,8 +21,10 @@ from aggregator.publish import to_candle
 from aggregator.settings import AggregatorSettings
 from aggregator.sql import AS_CANDLE, VALUES_OF_PARTS
 from market.audit import compare_minute
+from market.errors import BadFrame
 from market.interval import HOUR_MS, MINUTE_MS, Interval
 from market.kline import VALUE_COLUMNS, Candle, Kline
+from market.symbol import parse_symbol
 from runtime.clock import SystemClock
 from runtime.database import Connection, DatabaseError, TupleRow, connect
 from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused, RestUnavailable
@@ -54,6 +56,10 @@ NEWEST: Final = """
 select symbol, (extract(epoch from event_time) * 1000)::bigint from symbol_watermark
 where stream = 'kline_1s' and (%s::text is null or symbol = %s) order by symbol
 """
+
+
+class Unknown(Exception):
+    """The symbol has no seconds here."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +156,15 @@ def time_ms(text: str) -> int:
 
 
 def _audit_stored(symbol: str | None, from_ms: int | None, to_ms: int | None) -> list[Minute]:
-    """Verdicts on the range of one symbol or all; by default the hour before the newest watermark."""
+    """Verdicts on the range of one symbol or all; by default the hour before the newest watermark. Raises Unknown."""
     settings = load(AggregatorSettings)
     rest = ExchangeRest(settings.rest_urls(), SystemClock(), settings.history_weight_per_minute)
     spans: list[Span] = []
     with connect(settings.database_url, "audit") as connection:
-        for found, newest_ms in connection.execute(NEWEST, [symbol, symbol]).fetchall():
+        newest = connection.execute(NEWEST, [symbol, symbol]).fetchall()
+        if symbol is not None and not newest:
+            raise Unknown(f"{symbol} has no seconds here: nothing of it can be audited")
+        for found, newest_ms in newest:
             end_ms = to_ms if to_ms is not None else Interval.M1.floor(newest_ms)
             spans += spans_of(found, from_ms if from_ms is not None else end_ms - HOUR_MS, end_ms)
     return audit(lambda: connect(settings.database_url, "audit"), rest, spans)
@@ -164,14 +173,19 @@ def _audit_stored(symbol: str | None, from_ms: int | None, to_ms: int | None) ->
 def main(arguments: list[str]) -> int:
     """Entry point. Exit code 0 all equal or not comparable, 1 a difference or nobody to ask, 2 usage."""
     parser = argparse.ArgumentParser(prog="python -m aggregator.audit", description="stored minutes against REST")
-    parser.add_argument("--symbol")
+    parser.add_argument("--symbol", type=parse_symbol)
     parser.add_argument("--from", dest="start", type=time_ms)
     parser.add_argument("--to", dest="end", type=time_ms)
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
+    if options.start is not None and options.end is not None and options.start >= options.end:
+        parser.error("--to must lie after --from")
     try:
         minutes = _audit_stored(options.symbol, options.start, options.end)
-    except (RestUnavailable, DatabaseError) as error:
+    except Unknown as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except (RestUnavailable, BadFrame, DatabaseError) as error:
         sys.stderr.write(f"not audited: {error}\n")
         return 1
     counts = {state: sum(m.state == state for m in minutes) for state in ("equal", "different", "not_comparable")}

@@ -102,7 +102,12 @@ def _with_rest(connection: Connection[TupleRow], rest: ExchangeRest, minutes: li
     symbol, start_ms, end_ms = minutes[0].symbol, _ms(minutes[0].open_time), _ms(minutes[-1].open_time)
     try:
         klines = rest.klines(symbol, Interval.M1, start_ms, end_ms, MAX_KLINE_ROWS)
-    except (RestRefused, BadFrame) as error:
+    except BadFrame as error:
+        log.warning("audit_refused", symbol=symbol, error=str(error), retry_in_s=sql.REFUSED_S)
+        with connection.transaction():
+            connection.execute(sql.POSTPONE, [sql.REFUSED_S, *_keys(minutes)])
+        return Counter()
+    except RestRefused as error:
         log.warning("audit_refused", symbol=symbol, error=str(error))
         klines = []
     found = {kline.open_time_ms: kline for kline in klines if kline.is_closed}
@@ -114,7 +119,7 @@ def _with_rest(connection: Connection[TupleRow], rest: ExchangeRest, minutes: li
         # Asked for too early: the exchange's own row may still come.
         postponed = [minute for minute in missing if minute.is_young]
         if postponed:
-            connection.execute(sql.POSTPONE, _keys(postponed))
+            connection.execute(sql.POSTPONE, [sql.POSTPONE_S, *_keys(postponed)])
     return settle(connection, [minute for minute in minutes if minute not in postponed])
 
 

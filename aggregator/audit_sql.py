@@ -13,14 +13,18 @@ REST_AFTER_S: Final = 20
 #: Until this age the exchange may still get a row that it does not show yet; it is asked again after a pause.
 YOUNG_S: Final = 180
 POSTPONE_S: Final = 15
+#: An answer that had to be refused as a whole says nothing of its minutes; asked again after so long.
+REFUSED_S: Final = 60
 
-#: Minutes that differed, whose seconds the repair has looked at since: their roll-up, if any, is through.
+#: Minutes that differed, whose seconds the repair has looked at since: their roll-up, if any, is through. No times are
+#: compared: the audit opens the range of each difference in the transaction that writes it down, so one that is
+#: settled has not been answered yet, however the two transactions lay.
 BRING_BACK_SETTLED: Final = f"""
 insert into audit_due (symbol, open_time, due_at)
 select a.symbol, a.open_time, now() + interval '{AUDIT_AFTER_S} seconds' from minute_audit a
 join suspect_range s on s.symbol = a.symbol and s.from_time = a.open_time
     and s.to_time = a.open_time + interval '1 minute' and s.reason = 'audit'
-where a.state = 'different' and not a.needs_person and s.state <> 'open' and s.settled_at > a.audited_at
+where a.state = 'different' and not a.needs_person and s.state <> 'open'
   and not exists (select from dirty_minute d where d.symbol = a.symbol and d.open_time = a.open_time)
 order by 1, 2
 on conflict (symbol, open_time) do nothing
@@ -44,14 +48,21 @@ where not wants_rest or is_recheck or due_at <= now() - interval '{REST_AFTER_S}
 order by wants_rest, due_at, symbol limit %s
 """
 
-#: Parameters: symbols, times, marks. What was marked again meanwhile stays.
+#: Parameters: symbols, times, marks. What was marked again meanwhile stays. Locked in the order in which the roll-up
+#: marks, so that the two never wait for each other.
 TAKE_DUE: Final = """
-delete from audit_due d using unnest(%s::text[], %s::timestamptz[], %s::bigint[]) as read (symbol, open_time, marks)
-where d.symbol = read.symbol and d.open_time = read.open_time and d.marks = read.marks
+with ready as (
+    select d.symbol, d.open_time from audit_due d
+    join unnest(%s::text[], %s::timestamptz[], %s::bigint[]) as read (symbol, open_time, marks)
+        on d.symbol = read.symbol and d.open_time = read.open_time and d.marks = read.marks
+    order by d.symbol, d.open_time for update of d
+)
+delete from audit_due d using ready r where d.symbol = r.symbol and d.open_time = r.open_time
 returning d.symbol, d.open_time
 """
+#: Parameters: seconds until REST is asked again; symbols, times, marks.
 POSTPONE: Final = f"""
-update audit_due d set due_at = now() - interval '{REST_AFTER_S - POSTPONE_S} seconds'
+update audit_due d set due_at = now() + (%s - {REST_AFTER_S}) * interval '1 second'
 from unnest(%s::text[], %s::timestamptz[], %s::bigint[]) as read (symbol, open_time, marks)
 where d.symbol = read.symbol and d.open_time = read.open_time and d.marks = read.marks
 """

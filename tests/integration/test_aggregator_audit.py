@@ -228,6 +228,30 @@ def test_a_minute_that_the_exchange_does_not_have(database: Connection[TupleRow]
     assert results(database)[0]["reason"] == "the exchange has no such minute"
 
 
+def test_a_suspect_that_was_settled_while_the_audit_wrote_is_not_forgotten(
+    database: Connection[TupleRow], exchange: RunningExchange, rest: ExchangeRest, seconds: dict[str, list[Kline]]
+) -> None:
+    """The repair's transaction began before the audit's and ended after it: its time is the earlier one."""
+    insert(database, with_altered_second(exchange, seconds["BTCUSDT"][:60], 10))
+    assert run(database, rest) == {"different": 1}
+    database.execute("update suspect_range set state = 'equal', settled_at = now() - interval '1 minute'")
+    database.commit()
+    audited(database, rest)
+    assert run(database, rest) == {"different": 1}
+    assert results(database)[0]["rechecks"] == 2
+
+
+def test_an_answer_that_has_to_be_refused_says_nothing_of_the_minutes(
+    database: Connection[TupleRow], exchange: RunningExchange, rest: ExchangeRest, seconds: dict[str, list[Kline]]
+) -> None:
+    insert(database, seconds["BTCUSDT"][:120])
+    exchange.faults.order(Fault("rest_rows", rows="text", count=1))
+    assert run(database, rest) == {}
+    assert (results(database), waiting(database)) == ([], (2, 0))
+    assert audited(database, rest) == {}, "not at once again"
+    assert run(database, rest) == {"equal": 2}
+
+
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch, fresh_database: str, exchange: RunningExchange) -> None:
     """The commands of the room find this database and this exchange."""
@@ -261,6 +285,14 @@ def test_command_finds_the_minute_and_digest_tells_the_day(
     database.commit()
     assert audit.main(["--symbol", "ETHUSDT", *span]) == 1
     assert {tuple(minute["columns"]) for minute in json.loads(capsys.readouterr().out)["minutes"]} == {("high",)}
+    assert audit.main(["--symbol", "GONEUSDT"]) == 2
+    assert "GONEUSDT has no seconds here" in capsys.readouterr().err
+    exchange.faults.order(Fault("rest_rows", rows="text", count=1))
+    assert audit.main(["--symbol", "ETHUSDT", *span]) == 1
+    assert "not audited" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        audit.main(["--from", str(START_MS), "--to", str(START_MS)])
+    capsys.readouterr()
     day = datetime.fromtimestamp(START_MS / 1000, UTC).date().isoformat()
     assert digest(["--day", day, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
