@@ -18,13 +18,13 @@ from prometheus_client import Counter, Gauge
 from aggregator import repair_sql as sql
 from aggregator.exchange_seconds import ExchangeSeconds
 from aggregator.repair_plan import Call, DueGap, next_call
-from aggregator.repair_store import fill, lock_ledger, note_try, settle
+from aggregator.repair_store import add_suspect, fill, lock_ledger, note_try, settle
 from aggregator.settings import AggregatorSettings
 from aggregator.suspects import settle_next_suspect
 from market.errors import BadFrame
 from market.interval import SECOND_MS
 from market.ledger import OPEN
-from market.rest_rows import missing_seconds
+from market.rest_rows import BrokenChain, missing_seconds
 from runtime.clock import Clock, new_random
 from runtime.database import Connection, DatabaseError, TupleRow, UnusableData
 from runtime.exchange_rest import ExchangeRest, RestRefused, RestUnavailable
@@ -105,6 +105,9 @@ class Repair:
             raise
         except BadFrame as error:
             self._refuse(connection, call, str(error))
+            if isinstance(error, BrokenChain):
+                # The wrong seconds may be those of an earlier question about the same hole, or the neighbours.
+                add_suspect(connection, call.symbol, error)
         except DatabaseError as error:
             if not isinstance(error, UnusableData):
                 raise
@@ -141,9 +144,8 @@ class Repair:
             if missing.later:
                 later = (missing.later[0], missing.later[-1] + SECOND_MS)
                 error = "the exchange does not have it yet"
-                note_try(
-                    connection, call.symbol, later, OPEN, attempts=0, next_in_s=self._soon_s(), error=error
-                )  # fmt: skip
+                state, soon_s = call.gaps[0].state, self._soon_s()
+                note_try(connection, call.symbol, later, state, attempts=0, next_in_s=soon_s, error=error)
             if missing.absent:
                 absent = (missing.absent[0], missing.absent[-1] + SECOND_MS)
                 error = "the exchange does not have it"

@@ -32,9 +32,10 @@ DUE_GAPS: Final = (
     _DUE + "and state = 'open' and (next_attempt_at is null or next_attempt_at <= now()) "
     "and (detector = 'operator' or detected_at <= now() - %s * interval '1 second') order by to_time desc limit %s"
 )
-#: Absent seconds of the last days are looked at again: the exchange corrects its archive.
+#: Absent seconds of the last days are looked at again: the exchange corrects its archive. Without a time (a kill came
+#: before it was noted, or a late row has split the range) at once.
 DUE_ABSENT: Final = (
-    _DUE + "and state = 'absent' and next_attempt_at <= now() and to_time > now() - interval '7 days' "
+    _DUE + "and state = 'absent' and coalesce(next_attempt_at, now()) <= now() and to_time > now() - interval '7 days' "
     "order by to_time desc limit %s"
 )
 OPEN_SECONDS: Final = """
@@ -129,11 +130,12 @@ where not exists (select from kline_1s k where k.symbol = %s and k.open_time = s
   and not exists (select from kline_gap g where g.interval = '1s' and g.symbol = %s and g.state <> 'repaired'
                     and g.from_time <= second and g.to_time > second)
 """
-#: The account of a symbol: its first second and its watermark.
+#: The account of a symbol: its first second and its watermark. Gaps outlive the rows that retention drops, so they
+#: say where it begins only where there are no rows at all.
 ACCOUNT_SPAN: Final = f"""
 select {
     ms(
-        "least((select min(open_time) from kline_1s where symbol = w.symbol),"
+        "coalesce((select min(open_time) from kline_1s where symbol = w.symbol),"
         " (select min(from_time) from kline_gap where symbol = w.symbol and interval = '1s'))"
     )
 },
@@ -155,6 +157,13 @@ where interval = '1s' and state in ('unrepairable', 'absent') and (%s::text is n
 DUE_SUSPECT: Final = f"""
 select id, symbol, {ms("from_time")}, {ms("to_time")}, reason, attempts from suspect_range
 where state = 'open' and (next_attempt_at is null or next_attempt_at <= now()) order by from_time desc limit 1
+"""
+#: One that was settled before is opened anew. Parameters: symbol, from, to.
+ADD_SUSPECT: Final = f"""
+insert into suspect_range as s (symbol, from_time, to_time, reason) values (%s, {_AT}, {_AT}, 'trade_chain')
+on conflict (symbol, from_time, to_time, reason) do update set state = 'open', attempts = 0, next_attempt_at = null,
+    last_error = null, found_at = now(), settled_at = null
+where s.state <> 'open'
 """
 NOTE_SUSPECT: Final = """
 update suspect_range set state = %s, attempts = %s, next_attempt_at = now() + %s * interval '1 second',

@@ -16,7 +16,7 @@ from market.feed import GapCause
 from market.interval import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from market.kline import Kline, Source
 from market.ledger import Gap, LedgerChange, apply_arrivals, runs
-from market.rest_rows import Missing, Neighbour, require_chain
+from market.rest_rows import BrokenChain, Missing, Neighbour, require_chain
 from runtime.crash import crash_point
 from runtime.database import Connection, TupleRow
 
@@ -56,7 +56,7 @@ def fill(
 ) -> int:
     """Rows for missing seconds, and the ledger after them. How many rows were new.
 
-    Raises BadFrame when the rows do not hold the trades between their neighbours; then nothing is written.
+    Raises BrokenChain when the rows do not hold the trades between their neighbours; then nothing is written.
     """
     times = [kline.open_time_ms for kline in klines]
     if times:
@@ -82,7 +82,7 @@ def lock_ledger(connection: Connection[TupleRow], symbol: str) -> None:
 
 
 def check_chain(connection: Connection[TupleRow], symbol: str, from_ms: int, to_ms: int) -> None:
-    """Raise BadFrame when every second around [from, to) up to a known trade id on each side is stored, and their
+    """Raise BrokenChain when every second around [from, to) up to a known trade id on each side is stored, and their
     trades are not as many as the ids say."""
     for edge_ms in (from_ms - SECOND_MS, to_ms):
         row = connection.execute(sql.HAS_ROW, [symbol, edge_ms]).fetchone()
@@ -112,6 +112,13 @@ def add_gaps(connection: Connection[TupleRow], symbol: str, times_ms: Sequence[i
     stored = gaps_touching(connection, symbol, min(times_ms), max(times_ms) + SECOND_MS)
     write(connection, apply_arrivals(stored, new, []))
     mark_hours(connection, symbol, times_ms)
+
+
+def add_suspect(connection: Connection[TupleRow], symbol: str, broken: BrokenChain) -> None:
+    """The stored seconds between the neighbours, both included, are to be compared with the exchange's."""
+    span = [broken.before.open_time_ms, broken.after.open_time_ms + SECOND_MS]
+    with connection.transaction():
+        connection.execute(sql.ADD_SUSPECT, [symbol, *span])
 
 
 def gaps_touching(connection: Connection[TupleRow], symbol: str, from_ms: int, to_ms: int) -> list[Gap]:

@@ -15,7 +15,7 @@ from market.errors import BadFrame
 from market.interval import SECOND_MS, Interval
 from market.kline import VALUE_COLUMNS, Kline, differing_columns
 from runtime.crash import crash_point
-from runtime.database import Connection, TupleRow
+from runtime.database import Connection, TupleRow, UnusableData
 from runtime.exchange_rest import MAX_KLINE_ROWS, RestRefused, RestUnavailable
 from runtime.logs import get_logger
 
@@ -60,7 +60,7 @@ def settle_next_suspect(
     except RestUnavailable as error:
         _note(connection, suspect, ("open", suspect.attempts, delay_s(0)), error)
         raise
-    except (BadFrame, RestRefused) as error:
+    except (BadFrame, RestRefused, *UnusableData) as error:
         attempts = suspect.attempts + 1
         state = "unsettled" if attempts >= max_attempts else "open"
         _note(connection, suspect, (state, attempts, delay_s(attempts)), error)

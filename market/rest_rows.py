@@ -49,16 +49,27 @@ def closed_rows(klines: Sequence[Kline], from_ms: int, to_ms: int, exchange_now_
     return [kline for kline in klines if kline.close_time_ms < exchange_now_ms]
 
 
+class BrokenChain(BadFrame):
+    """The trades of stored seconds are not those that the ids around them say; `before` and `after` are the seconds
+    with the ids."""
+
+    def __init__(self, message: str, before: Neighbour, after: Neighbour) -> None:
+        super().__init__(message)
+        self.before, self.after = before, after
+
+
 def require_chain(trade_count: int, before: Neighbour, after: Neighbour) -> None:
-    """Raise BadFrame unless the seconds between two neighbours, none missing, hold exactly the trades between them.
+    """Raise BrokenChain unless the seconds between two neighbours, none missing, hold exactly the trades between them.
 
     Trade ids have no holes (binance.md 0.7), so the ids on both sides say how many trades there were.
     """
     expected = after.trade_id - before.trade_id - 1
     if trade_count != expected:
-        raise BadFrame(
+        raise BrokenChain(
             f"trade chain: {trade_count} trades in the rows, {expected} by the ids of the neighbours "
-            f"{before.open_time_ms} ({before.trade_id}) and {after.open_time_ms} ({after.trade_id})"
+            f"{before.open_time_ms} ({before.trade_id}) and {after.open_time_ms} ({after.trade_id})",
+            before,
+            after,
         )
 
 

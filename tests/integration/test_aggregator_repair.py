@@ -199,6 +199,29 @@ def test_a_suspect_is_settled(fresh_database: str, exchange: RunningExchange, co
         assert not account.phantom, str(account)
 
 
+def test_a_suspect_whose_rows_the_database_refuses_holds_up_no_other(
+    fresh_database: str, exchange: RunningExchange
+) -> None:
+    with holed_ledger(fresh_database, exchange, 60, []) as ledger:
+        for start_s in (10, 30):
+            ledger.connection.execute(
+                "insert into suspect_range (symbol, from_time, to_time, reason) values (%s, to_timestamp(%s),"
+                " to_timestamp(%s), 'trade_chain')",
+                [SYMBOL, ledger.from_ms / 1000 + start_s, ledger.from_ms / 1000 + start_s + 5],
+            )
+        ledger.connection.execute("update kline_1s set base_volume = base_volume + 5")
+        ledger.connection.execute(
+            "alter table kline_1s add constraint refusing"
+            f" check (source <> 'rest' or open_time < to_timestamp({ledger.from_ms // 1000 + 20}))"
+        )
+        ledger.connection.commit()
+        repair = ledger.repair(max_delay_s=600.0)
+        assert repair.step(ledger.connection)
+        assert "refusing" in ledger.one("select last_error from suspect_range order by from_time desc")
+        assert repair.step(ledger.connection)
+        assert ledger.one("select state from suspect_range order by from_time") == "corrected"
+
+
 def test_a_late_row_that_comes_while_the_exchange_answers_stays(
     fresh_database: str, exchange: RunningExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,3 +297,38 @@ def test_the_repair_keeps_within_its_share_of_the_weight(fresh_database: str) ->
         assert 0 < steps < 60
         assert open_gaps == 60 - steps
         assert ledger.one("select count(*) from kline_gap where attempts > 0") == 0
+
+
+def test_a_wrong_answer_about_the_first_part_of_a_long_gap_is_found_by_the_last(
+    fresh_database: str, exchange: RunningExchange
+) -> None:
+    """Only the last question closes the chain of trades: what it finds wrong may have come with an earlier one."""
+    with holed_ledger(fresh_database, exchange, 1_500, [(50, 1_450)]) as ledger:
+        repair = ledger.repair()
+        ledger.order(fault="rest_rows", rows="trades", count=1)
+        assert repair.step(ledger.connection)
+        assert "trade_count" in str(ledger.account(with_exchange=True).skewed), "the first answer was wrong"
+        assert repair.step(ledger.connection)
+        assert [gap[2] for gap in ledger.gaps()] == ["open", "repaired"]
+        assert "trade chain" in ledger.one("select last_error from kline_gap where state = 'open'")
+        assert ledger.one("select reason from suspect_range where state = 'open'") == "trade_chain"
+        ledger.connection.execute("update kline_gap set next_attempt_at = now() + interval '1 hour'")
+        ledger.connection.commit()
+        ledger.run(repair)
+        assert ledger.one("select state from suspect_range") == "corrected"
+        ledger.make_due()
+        ledger.run(repair)
+        assert {gap[2] for gap in ledger.gaps()} == {"repaired"}
+        roll_up(ledger.connection)
+        assert ledger.account(with_exchange=True).is_exact
+
+
+def test_an_absent_range_whose_next_try_was_not_noted_is_asked_for_again(
+    fresh_database: str, exchange: RunningExchange
+) -> None:
+    """As a kill between the rows and the note leaves it."""
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+        ledger.connection.execute("update kline_gap set state = 'absent', next_attempt_at = null")
+        ledger.connection.commit()
+        ledger.run(ledger.repair())
+        assert ledger.gaps() == [(20, 41, "repaired", "rest", 0)]

@@ -81,6 +81,21 @@ def test_a_range_before_the_first_second_is_recorded_and_filled(fresh_database: 
         assert ledger.account(with_exchange=True).is_exact
 
 
+def test_seconds_that_retention_has_dropped_are_not_missing(fresh_database: str, exchange: RunningExchange) -> None:
+    """The ledger keeps an old repaired gap; the rows around it are gone."""
+    with holed_ledger(fresh_database, exchange, 60, []) as ledger:
+        ledger.connection.execute(
+            "insert into kline_gap (symbol, from_time, to_time, cause, state, resolved_by) values (%s,"
+            " to_timestamp(%s), to_timestamp(%s), 'silence', 'repaired', 'rest')",
+            [SYMBOL, ledger.from_ms / 1000 - 259_200, ledger.from_ms / 1000 - 259_140],
+        )
+        ledger.connection.commit()
+        done = backfill(ledger, fresh_database, SYMBOL, "--json")
+        assert done.returncode == 0, done.stderr
+        (told,) = printed(done)["ranges"]
+        assert (told["from_time"], told["recorded"], told["filled"]) == (ledger.from_ms, 0, 0)
+
+
 def test_what_was_given_up_is_reopened_by_command(fresh_database: str, exchange: RunningExchange) -> None:
     with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
         ledger.order(fault="rest_rows", rows="doubled", count=2)
@@ -115,5 +130,31 @@ def test_killed_at_every_point_the_next_run_ends_exact(fresh_database: str, exch
             assert ledger.account().rows == (120 if is_stored else 120 - 10 * (number + 1))
         done = backfill(ledger, fresh_database, SYMBOL)
         assert done.returncode == 0, done.stderr
+        roll_up(ledger.connection)
+        assert ledger.account(with_exchange=True).is_exact
+
+
+def test_killed_before_a_suspect_is_settled_the_next_run_settles_it(
+    fresh_database: str, exchange: RunningExchange
+) -> None:
+    with holed_ledger(fresh_database, exchange, 60, [(50, 52)]) as ledger:
+        ledger.connection.execute("update kline_gap set next_attempt_at = now() + interval '1 hour'")
+        second_s = ledger.from_ms / 1000 + 15
+        ledger.connection.execute(
+            "update kline_1s set base_volume = base_volume + 5 where open_time = to_timestamp(%s)", [second_s]
+        )
+        ledger.connection.execute(
+            "insert into suspect_range (symbol, from_time, to_time, reason) values (%s, to_timestamp(%s),"
+            " to_timestamp(%s), 'trade_chain')",
+            [SYMBOL, second_s - 5, second_s + 5],
+        )
+        ledger.connection.commit()
+        killed = backfill(ledger, fresh_database, SYMBOL, CRASH_POINT="suspect_before_commit")
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert ledger.one("select state from suspect_range") == "open"
+        assert ledger.sources() == {"stream": 58}
+        ledger.make_due()
+        ledger.run(ledger.repair())
+        assert ledger.one("select state from suspect_range") == "corrected"
         roll_up(ledger.connection)
         assert ledger.account(with_exchange=True).is_exact
