@@ -197,7 +197,7 @@ def replay(context: typer.Context) -> None:
 
 @app.command(context_settings=PASS_ON)
 def audit(context: typer.Context) -> None:
-    """Compare each minute with its seconds."""
+    """Compare each minute with the exchange's own, and with its seconds."""
     pass_on("aggregator.audit", context.args)
 
 
