@@ -83,6 +83,7 @@ class DepthSync:
         self._buffer: deque[DepthUpdate] = deque(maxlen=MAX_BUFFERED_UPDATES)
         #: the newest update that came, of use or not
         self._stream_id, self._stream_ms = -1, 0
+        self._joined_ms = 0
         #: when a snapshot is asked for, or the one on its way counts as lost; None = none is needed
         self._due_ms: int | None = None
         self._attempts = 0
@@ -129,7 +130,10 @@ class DepthSync:
             self._lose(ResyncReason.IDS_RESTARTED, now_ms)
             self._buffer.clear()
         elif update.last_update_id <= last_id:
-            return
+            if self._book is None or not is_newest or now_ms <= self._joined_ms + RESTART_AFTER_MS:
+                return
+            # The stream goes on below the book, too long after the snapshot: that one was of the old count.
+            self._lose(ResyncReason.IDS_RESTARTED, now_ms)
         elif update.first_update_id > last_id + 1:
             # What is kept joins no snapshot that what comes now joins.
             self._lose(ResyncReason.HOLE, now_ms)
@@ -150,7 +154,7 @@ class DepthSync:
             self.ledger[-1].snapshots_refused += self._book is None
             self._ask(now_ms)
             return
-        self._book, self._due_ms = book, None
+        self._book, self._joined_ms, self._due_ms = book, now_ms, None
         self._buffer.clear()
         if self.ledger[-1].to_ms is None:
             self.state = SyncState.SYNCED

@@ -12,11 +12,14 @@ from inserter.account import Found
 from inserter.batch import Batch, BatchBuilder
 from inserter.store import Advance, Checkpoint
 from inserter.write import Writer
+from market.depth import DepthUpdate, PartialDepth
+from market.depth_sync import DepthSync
 from market.interval import Interval
 from market.kline import Candle, Kline
 from market.rollup import roll_up
 from producer.dedup import Dedup
 from runtime.kafka_client import ConsumerRecord, TopicPartition
+from tests.simulation.depth import SimDepth
 from tests.simulation.feeding import SimProducer
 from tests.simulation.inserting import SimInserter
 from tests.simulation.store import MemoryStore
@@ -185,6 +188,50 @@ class QuietSecondsCounted(Classes):
     upkeep = _NaiveUpkeep
 
 
+class _GullibleSync(DepthSync):
+    def on_update(self, update: DepthUpdate, now_ms: int) -> None:
+        last_id = self._book.last_update_id if self._book is not None else update.first_update_id - 1
+        if update.first_update_id > last_id + 1:
+            update = msgspec.structs.replace(update, first_update_id=last_id + 1)
+        super().on_update(update, now_ms)
+
+
+class _Gullible(SimDepth):
+    sync_class = _GullibleSync
+
+
+class HoleInTheBook(Classes):
+    """A missing depth update is not noticed."""
+
+    depth = _Gullible
+
+
+class _HurriedSync(DepthSync):
+    def on_snapshot(self, snapshot: PartialDepth, now_ms: int) -> None:
+        self._buffer.clear()
+        self._buffer.append(
+            DepthUpdate(
+                symbol=self.symbol,
+                first_update_id=0,
+                last_update_id=0,
+                bids=[],
+                asks=[],
+                event_time_ms=0,
+            )
+        )
+        super().on_snapshot(snapshot, now_ms)
+
+
+class _Hurried(SimDepth):
+    sync_class = _HurriedSync
+
+
+class UpdatesForgotten(Classes):
+    """The updates that came before the snapshot are not applied to it."""
+
+    depth = _Hurried
+
+
 #: Each bug, what it may show up as, and within how many seeds it must be caught.
 PLANTED: tuple[tuple[type[Classes], frozenset[Anomaly], int], ...] = (
     (OffsetBeforeRows, frozenset({Anomaly.LOST}), 5),
@@ -195,4 +242,6 @@ PLANTED: tuple[tuple[type[Classes], frozenset[Anomaly], int], ...] = (
     (FormingStored, frozenset({Anomaly.PHANTOM}), 5),
     (GapNotWritten, frozenset({Anomaly.UNFLAGGED}), 20),
     (QuietSecondsCounted, frozenset({Anomaly.SKEWED}), 20),
+    (HoleInTheBook, frozenset({Anomaly.BOOK}), 20),
+    (UpdatesForgotten, frozenset({Anomaly.BOOK, Anomaly.STUCK}), 40),
 )

@@ -14,6 +14,7 @@ class Anomaly(StrEnum):
     REGRESSED = "regressed"
     SKEWED = "skewed aggregate"
     UNFLAGGED = "unflagged gap"
+    BOOK = "wrong order book"
     RELAY = "hole in a client's sequence"
     MEMORY = "memory bound"
     STUCK = "does not converge"

@@ -15,6 +15,7 @@ from runtime.kafka_client import KafkaError, load_topics
 from tests.simulation.broker import MemoryBroker
 from tests.simulation.checks import Checker
 from tests.simulation.clock import BASE_MS, SimClock
+from tests.simulation.depth import SimDepth
 from tests.simulation.exchange import SECOND_MS, event_time_ms, make_truth
 from tests.simulation.feeding import HandOver, SimProducer
 from tests.simulation.inserting import SimInserter
@@ -29,9 +30,7 @@ RESTART_AFTER_S = 2
 LATE_MAX_S = 3
 MAX_KILL_STEP = 40
 ENTRY_MAX_BYTES = 2_000
-#: While a stream is out the inserter knows the exchange's time only by this clock: a jump of an hour would list
-#: an hour that has not been yet (inserter/unheard.py).
-CLOCK_WRONG_MAX_MS = 5_000
+CLOCK_WRONG_MAX_MS = 3_600_000
 
 
 @lru_cache(1)
@@ -46,6 +45,7 @@ class Classes:
     producer: type[SimProducer] = SimProducer
     inserter: type[SimInserter] = SimInserter
     upkeep: type[Upkeep] = Upkeep
+    depth: type[SimDepth] = SimDepth
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ class World:
         self._inserter_start_s = 0
         self._orders: list[tuple[SimInserter, str, int]] = []
         self._upkeep = classes.upkeep(self._database, self._truths, rng_of(plan.seed, "upkeep"))
+        #: in every second life: thousands are lived, and their time is limited
+        self._depth = None if plan.seed % 2 else classes.depth(plan.symbols[0], rng_of(plan.seed, "depth"), self.level)
         self._outbox: list[_Entry] = []
         self._relay = SimRelay(self._topics, self._broker, self._clock)
         self._viewers = [Viewer(channels, self._relay.hub, self._clock) for channels in self._channels()]
@@ -159,6 +161,8 @@ class World:
         self._run_inserters()
         self._run_tasks()
         self._run_relay()
+        if self._depth is not None:
+            self._depth.tick(self.now_s)
 
     def _set_clock(self) -> None:
         fault = self._active.get(Kind.CLOCK)
@@ -173,8 +177,12 @@ class World:
         luck = self._luck[fault.kind]
         is_reachable = not self.is_on(Kind.UNREACHABLE)
         if fault.kind in (Kind.CUT, Kind.UNREACHABLE):
+            if self._depth is not None:
+                self._depth.cut(self.now_s)
             for producer in self._producers:
                 producer.cut()
+        elif fault.kind is Kind.SILENCE and fault.level > 0.5 and self._depth is not None:
+            self._depth.restart()
         elif fault.kind is Kind.ROTATE:
             for producer in self._producers:
                 producer.replace(is_reachable=is_reachable)
@@ -353,6 +361,9 @@ class World:
 
     def _check_end(self) -> None:
         # The minute that ended last, if it is not rolled up yet.
+        if self._depth is not None:
+            self._depth.check_end(self.now_s)
+            self.fault_count += self._depth.fault_count
         self._active, self.now_s = {}, self.now_s - self.now_s % ROLL_UP_EVERY_S
         self._run_tasks()
         self._run_relay()

@@ -161,6 +161,22 @@ def test_what_ends_a_book_besides_a_hole() -> None:
     assert lost.book is None, "an answer from before the cut"
 
 
+def test_a_snapshot_from_before_the_ids_began_anew_does_not_hold_the_book_for_ever() -> None:
+    sync = DepthSync("AAA", at_once, 0, LIMIT)
+    sync.on_update(update(5, 6), 1)
+    assert sync.wants_snapshot(1)
+    sync.on_snapshot(snapshot(900, bid="7"), 1_000)
+    assert sync.book is not None
+    sync.on_update(update(7, 8), 1_000 + RESTART_AFTER_MS)
+    assert sync.book is not None, "a snapshot is newer than a stream that comes late"
+    sync.on_update(update(9, 10), 1_001 + RESTART_AFTER_MS)
+    assert (sync.book, sync.ledger[-1].reason) == (None, ResyncReason.IDS_RESTARTED)
+    assert sync.wants_snapshot(10_000)
+    sync.on_snapshot(snapshot(9), 10_000)
+    assert sync.book is not None
+    assert sync.book.last_update_id == 10
+
+
 def test_a_refused_question_is_asked_again_after_the_time_the_exchange_named() -> None:
     sync = synced()
     sync.on_update(update(10, 11), 20_000)
