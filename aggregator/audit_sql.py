@@ -13,6 +13,8 @@ REST_AFTER_S: Final = 20
 #: Until this age the exchange may still get a row that it does not show yet; it is asked again after a pause.
 YOUNG_S: Final = 180
 POSTPONE_S: Final = 15
+#: Minutes of the queue that one run looks at: ten minutes of 2,000 symbols.
+MAX_LOOKED_AT: Final = 20_000
 #: An answer that had to be refused as a whole says nothing of its minutes; asked again after so long.
 REFUSED_S: Final = 60
 
@@ -31,18 +33,18 @@ on conflict (symbol, open_time) do nothing
 """
 
 #: A minute that differed from the stream's kline is compared with REST's the next time: either may be the wrong one.
-#: What waits for REST comes last, so that an exchange that is away holds up nothing else.
+#: What waits for REST comes last, so that an exchange that is away holds up nothing else. The newest part of the queue
+#: alone is looked at, so that a run takes the same time however long the queue has grown.
 READ_DUE: Final = f"""
 select symbol, open_time, marks, wants_rest, is_young from (
     select d.symbol, d.open_time, d.marks, d.due_at, rechecked.it as is_recheck,
            coalesce(k.is_complete and k.source = 'seconds', false) and (x.symbol is null or rechecked.it) as wants_rest,
            d.open_time > now() - interval '{YOUNG_S} seconds' as is_young
-    from audit_due d
+    from (select * from audit_due where due_at <= now() order by due_at desc limit {MAX_LOOKED_AT}) d
     left join aggregated_kline k on k.symbol = d.symbol and k.interval = '1m' and k.open_time = d.open_time
     left join exchange_minute x on x.symbol = d.symbol and x.open_time = d.open_time
     left join minute_audit a on a.symbol = d.symbol and a.open_time = d.open_time
     cross join lateral (select coalesce(a.state = 'different' and x.source = 'stream', false) as it) rechecked
-    where d.due_at <= now()
 ) due
 where not wants_rest or is_recheck or due_at <= now() - interval '{REST_AFTER_S} seconds'
 order by wants_rest, due_at, symbol limit %s
