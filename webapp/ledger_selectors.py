@@ -93,12 +93,7 @@ def _minute(row: tuple[Any, ...], states: set[str]) -> list[object]:
 
 _COMPLETE_SINCE: Final = f"""
     select {ms("greatest(known.first_time, unsettled.to_time)")}
-    from (
-        select min(least_time) as first_time from (
-            (select open_time as least_time from kline_1s where symbol = %s order by open_time limit 1)
-            union all (select min(from_time) from kline_gap where symbol = %s and interval = '1s')
-        ) earliest
-    ) known
+    from (select min(open_time) as first_time from kline_1s where symbol = %s) known
     cross join (
         select max(to_time) as to_time from kline_gap
         where symbol = %s and interval = '1s' and state in ('open', 'unrepairable')
@@ -108,8 +103,8 @@ _COMPLETE_SINCE: Final = f"""
 
 def complete_since_ms(symbol: str) -> int | None:
     """The moment since which no second of the symbol is missing here: the end of its newest gap that is neither
-    repaired nor absent at the exchange, else its first second. None before the first row."""
-    since: int | None = fetch(_COMPLETE_SINCE, [symbol] * 3)[0][0]
+    repaired nor absent at the exchange, else its first second that is kept. None before the first row."""
+    since: int | None = fetch(_COMPLETE_SINCE, [symbol] * 2)[0][0]
     return since
 
 

@@ -11,18 +11,23 @@ from webapp.selectors import Rows, fetch, ms, to_time
 
 MAX_AUDITED: Final = 2_000
 MAX_REVISIONS: Final = 2_000
+#: Symbol-hours of one answer: 31 days of some 65 symbols.
+MAX_HOURS: Final = 50_000
 AUDIT_STATES: Final = ("equal", "different", "not_comparable")
 
 _HOUR_SECONDS: Final = ("expected", "stream", "rest", "trades", "absent", "open")
 _COMPLETENESS: Final = f"""
     select symbol, {ms("hour")}, {", ".join(_HOUR_SECONDS)}, {ms("updated_at")}
     from completeness_hour where (%s::text is null or symbol = %s) and hour >= %s and hour < %s order by symbol, hour
+    limit {MAX_HOURS + 1}
 """
 
 
 def completeness(symbol: str | None, from_ms: int, to_ms: int) -> list[dict[str, object]]:
     """Seconds by whole hour that overlaps the range, as counted at `updated_at_ms`. `expected`: those of the hour from
-    the symbol's first to its watermark; `rest` includes archive files; `open` includes what cannot be repaired."""
+    the symbol's first to its watermark; `rest` includes archive files; `open` includes what cannot be repaired.
+
+    At most MAX_HOURS + 1 rows: so many mean that there are more than MAX_HOURS."""
     span = [symbol, symbol, to_time(from_ms - from_ms % HOUR_MS), to_time(to_ms)]
     names = ("symbol", "hour", *_HOUR_SECONDS, "updated_at_ms")
     return [dict(zip(names, row, strict=True)) for row in fetch(_COMPLETENESS, span)]
@@ -99,10 +104,15 @@ def revisions(symbol: str, interval: Interval, from_ms: int, to_ms: int) -> Rows
 
 def klines_known_at(symbol: str, interval: Interval, page: Page, known_at_ms: int) -> Rows:
     """Rows of NATIVE_COLUMNS as they stood at that moment: closed candles only, each in the newest revision that had
-    been written by then; what was written later is not there."""
+    been written by then; what was written later is not there.
+
+    Each half of the union is as long as the page at the most, and nothing that begins a day after that moment is read:
+    the cost does not grow with the history."""
     where, bounds = page.bounds()
-    values = [symbol, interval.value, to_time(known_at_ms), *bounds]
+    moment = to_time(known_at_ms)
+    values = [symbol, interval.value, moment, moment, *bounds, page.limit]
     direction = "asc" if page.oldest_first else "desc"
+    begun = "open_time < %s::timestamptz + interval '1 day'"
     shared = (
         "open_time, close_time, open, high, low, close, base_volume, quote_volume, trade_count, "
         "taker_buy_base_volume, taker_buy_quote_volume, first_trade_id, last_trade_id, row_count, expected_count, "
@@ -112,11 +122,13 @@ def klines_known_at(symbol: str, interval: Interval, page: Page, known_at_ms: in
         select {native_columns(interval)} from (
             select distinct on (open_time) *, close_time + interval '1 millisecond' as covered_until, true as is_closed
             from (
-                select {shared} from aggregated_kline
-                where symbol = %s and interval = %s and updated_at <= %s and is_closed{where}
+                (select {shared} from aggregated_kline
+                 where symbol = %s and interval = %s and updated_at <= %s and {begun} and is_closed{where}
+                 order by open_time {direction} limit %s)
                 union all
-                select {shared} from candle_revision
-                where symbol = %s and interval = %s and updated_at <= %s{where}
+                (select distinct on (open_time) {shared} from candle_revision
+                 where symbol = %s and interval = %s and updated_at <= %s and {begun}{where}
+                 order by open_time {direction}, revision desc limit %s)
             ) known order by open_time {direction}, revision desc limit %s
         ) page order by open_time
     """

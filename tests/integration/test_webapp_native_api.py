@@ -82,6 +82,11 @@ def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.Temp
             " ('BTCUSDT', %s, 'not_comparable', '55 of 60 seconds', '{}', '{}', null, 0, 0, false)",
             [moment(END_MS - n * MINUTE_MS) for n in (3, 2, 1)],
         )
+        connection.execute(
+            "insert into completeness_hour (symbol, hour, expected, stream, rest, trades, absent, open)"
+            " select 'MANY' || n, hour, 3600, 3600, 0, 0, 0, 0 from generate_series(1, 70) n,"
+            " generate_series(timestamptz '2000-01-01T00:00Z', '2000-01-31T23:00Z', interval '1 hour') hour"
+        )
     analyst = with_database(engines.analyst_database_url, name_of(module_database))
     variables = {"DATABASE_URL": module_database, "ANALYST_DATABASE_URL": analyst}
     with run_webapp(engines.environment, tmp_path_factory.mktemp("webapp") / "log", **variables) as process:
@@ -244,6 +249,7 @@ def test_symbols_checkpoints_status(webapp: WebappProcess) -> None:
         ("klines?symbol=BTCUSDT&interval=1m&cursor=x", 400, "cursor"),
         ("minutes?symbol=BTCUSDT&interval=1s", 400, "interval"),
         ("completeness?from=0&to=1795219200000", 400, "from"),
+        ("completeness?from=2000-01-01&to=2000-02-01", 400, "from"),
         ("gaps?from=2&to=1", 400, "to"),
         ("audit?state=fine", 400, "state"),
         ("audit?from=0&to=1795219200000", 400, "from"),

@@ -13,11 +13,12 @@ from market.interval import DAY_MS, HOUR_MS, Interval
 from runtime.clock import SystemClock
 from webapp import ledger_selectors as ledger
 from webapp.api.native import parameters, schema
+from webapp.api.native.problems import BadParameter
 from webapp.api.native.status import StatusCache
 from webapp.api.native.view import NativeView, answer
 from webapp.forming_bars import native_klines_to_now
 from webapp.kline_selectors import NATIVE_COLUMNS, Page
-from webapp.proof_selectors import REVISION_COLUMNS, audited, completeness, klines_known_at, revisions
+from webapp.proof_selectors import MAX_HOURS, REVISION_COLUMNS, audited, completeness, klines_known_at, revisions
 from webapp.selectors import market_list
 
 CLOCK: Final = SystemClock()
@@ -105,7 +106,11 @@ class CompletenessView(NativeView):
         """Seconds by whole hour: expected, from where, absent, open; by default the last day. Counted at
         `updated_at_ms`: the running hour lies some seconds behind."""
         symbol, from_ms, to_ms = _range(request, DAY_MS, MAX_COMPLETENESS_MS)
-        return answer({"hours": completeness(symbol, from_ms, to_ms)})
+        hours = completeness(symbol, from_ms, to_ms)
+        if len(hours) > MAX_HOURS:
+            detail = "too many hours of too many symbols; name a symbol or take a shorter range"
+            raise BadParameter("from", detail, {"maximum_hours": MAX_HOURS})
+        return answer({"hours": hours})
 
 
 class AuditView(NativeView):
