@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from aggregator.audit import time_ms
 from aggregator.publish import to_candle
 from aggregator.settings import AggregatorSettings
 from aggregator.sql import AS_CANDLE
+from aggregator.stored_seconds import FIELDS, stored_second
 from market.interval import HOUR_MS, SECOND_MS, STORED_INTERVALS, Interval
 from market.kline import VALUE_COLUMNS, Candle, Kline, Source
 from market.rollup import roll_up
@@ -35,9 +36,8 @@ MISSING: Final = "missing"
 TOO_MANY: Final = "no_seconds"
 
 _AT: Final = "timestamptz 'epoch' + %s * interval '1 millisecond'"
-_SECOND_FIELDS: Final = (*VALUE_COLUMNS, "first_trade_id", "last_trade_id")
 SECONDS: Final = f"""
-select (extract(epoch from open_time) * 1000)::bigint, {", ".join(_SECOND_FIELDS)}
+select (extract(epoch from open_time) * 1000)::bigint, {", ".join(FIELDS)}
 from kline_1s where symbol = %s and open_time >= {_AT} and open_time < {_AT} order by open_time
 """
 STORED: Final = f"""
@@ -125,7 +125,7 @@ def _minutes(connection: Connection[TupleRow], span: Span) -> Iterator[Candle]:
     """1m candles by the rule, an hour of seconds at a time. Below the watermark a minute is closed."""
     for start_ms in range(span.from_ms, span.to_ms, STEP_MS):
         bounds = [span.symbol, start_ms, min(start_ms + STEP_MS, span.to_ms)]
-        seconds = [_second(span.symbol, row) for row in connection.execute(SECONDS, bounds).fetchall()]
+        seconds = [stored_second(span.symbol, row) for row in connection.execute(SECONDS, bounds).fetchall()]
         connection.commit()
         yield from _roll_up(seconds, Interval.M1)
 
@@ -140,20 +140,6 @@ def _roll_up(parts: Sequence[Kline | Candle], interval: Interval) -> list[Candle
 
 def _closed(candle: Candle) -> Candle:
     return msgspec.structs.replace(candle, is_closed=True, covered_until_ms=candle.close_time_ms + 1)
-
-
-def _second(symbol: str, row: TupleRow) -> Kline:
-    open_ms: int = row[0]
-    values: dict[str, Any] = dict(zip(_SECOND_FIELDS, row[1:], strict=True))
-    return Kline(
-        symbol=symbol,
-        interval=Interval.S1,
-        open_time_ms=open_ms,
-        close_time_ms=open_ms + SECOND_MS - 1,
-        is_closed=True,
-        event_time_ms=open_ms,
-        **values,
-    )
 
 
 def apply(connection: Connection[TupleRow], differences: Sequence[Difference]) -> int:

@@ -6,24 +6,24 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Final
 
+from aggregator.stored_seconds import FIELDS, stored_second
 from market.bars import BarStream
 from market.digest import Digest
-from market.interval import SECOND_MS, STORED_INTERVALS, Interval
-from market.kline import VALUE_COLUMNS, Candle, Kline, Source
+from market.interval import STORED_INTERVALS, Interval
+from market.kline import Candle, Source
 from runtime.database import Connection, TupleRow
 
-_VALUES: Final = (*VALUE_COLUMNS, "first_trade_id", "last_trade_id")
 _AT: Final = "timestamptz 'epoch' + %s::bigint * interval '1 millisecond'"
 _OPEN_MS: Final = "(extract(epoch from open_time) * 1000)::bigint"
 ROWS_AT_ONCE: Final = 10_000
 
 SECONDS: Final = f"""
-select {_OPEN_MS}, {", ".join(_VALUES)} from public.kline_1s
+select {_OPEN_MS}, {", ".join(FIELDS)} from public.kline_1s
 where symbol = %s and open_time >= {_AT} and open_time < {_AT} order by open_time
 """
 #: Bars that lie in the time whole; those at its edges hold more than the tape saw.
 CANDLES: Final = f"""
-select interval, {_OPEN_MS}, row_count, {", ".join(_VALUES)} from public.aggregated_kline
+select interval, {_OPEN_MS}, row_count, {", ".join(FIELDS)} from public.aggregated_kline
 where symbol = %s and open_time >= {_AT} and close_time < {_AT} order by open_time
 """
 GAPS: Final = f"""
@@ -64,26 +64,13 @@ def _edges(connection: Connection[TupleRow], digest: Digest, span: list[str | in
     with connection.cursor("replay_seconds") as cursor:
         cursor.itersize = ROWS_AT_ONCE
         cursor.execute(SECONDS, span)
-        klines = (_second(str(span[0]), row) for row in cursor)
+        klines = (stored_second(str(span[0]), row) for row in cursor)
         for _, minute in groupby(klines, key=lambda kline: Interval.M1.floor(kline.open_time_ms)):
             seconds = list(minute)
             for kline in seconds:
                 digest.row(kline)
             yield from bars.minute(seconds, is_over=True)
     yield from bars.finish()
-
-
-def _second(symbol: str, row: TupleRow) -> Kline:
-    open_ms, values = row[0], dict(zip(_VALUES, row[1:], strict=True))
-    return Kline(
-        symbol=symbol,
-        interval=Interval.S1,
-        open_time_ms=open_ms,
-        close_time_ms=open_ms + SECOND_MS - 1,
-        is_closed=True,
-        event_time_ms=open_ms,
-        **values,
-    )
 
 
 def _candle(symbol: str, row: TupleRow) -> Candle:
@@ -102,5 +89,5 @@ def _candle(symbol: str, row: TupleRow) -> Candle:
         revision=0,
         event_time_ms=open_ms,
         updated_at_ms=0,
-        **dict(zip(_VALUES, row[3:], strict=True)),
+        **dict(zip(FIELDS, row[3:], strict=True)),
     )

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from aggregator import repair_sql as sql
 from aggregator.exchange_seconds import Answer, ExchangeSeconds
 from aggregator.repair_store import mark_minutes, stage
+from aggregator.stored_seconds import stored_second
 from market.errors import BadFrame
-from market.interval import SECOND_MS, Interval
-from market.kline import VALUE_COLUMNS, Kline, differing_columns
+from market.interval import SECOND_MS
+from market.kline import Kline, differing_columns
 from runtime.crash import crash_point
 from runtime.database import Connection, TupleRow, UnusableData
 from runtime.exchange_rest import MAX_KLINE_ROWS, RestRefused, RestUnavailable
@@ -21,7 +22,6 @@ from runtime.logs import get_logger
 
 #: A longer range (a symbol without trades for a day) is settled by its newest part.
 MAX_SECONDS: Final = 20 * MAX_KLINE_ROWS
-_FIELDS: Final = (*VALUE_COLUMNS, "first_trade_id", "last_trade_id")
 
 log = get_logger(__name__)
 
@@ -108,18 +108,8 @@ def _with_known_ids(theirs: Kline, ours: Kline) -> Kline:
 
 
 def _stored(connection: Connection[TupleRow], symbol: str, from_ms: int, to_ms: int) -> list[Kline]:
-    return [
-        Kline(
-            symbol=symbol,
-            interval=Interval.S1,
-            open_time_ms=open_ms,
-            close_time_ms=Interval.S1.close_time(open_ms),
-            is_closed=True,
-            event_time_ms=open_ms,
-            **dict(zip(_FIELDS, values, strict=True)),
-        )
-        for open_ms, *values in connection.execute(sql.STORED_SECONDS, [symbol, from_ms, to_ms]).fetchall()
-    ]
+    rows = connection.execute(sql.STORED_SECONDS, [symbol, from_ms, to_ms]).fetchall()
+    return [stored_second(symbol, row) for row in rows]
 
 
 def _note(
