@@ -193,10 +193,10 @@ class PostgresStore:
         async with self._connection.cursor() as cursor:
             if change.deleted_ids:
                 await cursor.execute(sql.DELETE_GAPS, [list(change.deleted_ids)])
-            if updated := [_gap_values(gap) for gap in change.written if gap.gap_id is not None]:
-                await cursor.executemany(sql.UPDATE_GAP, updated)
-            if inserted := [_gap_values(gap) for gap in change.written if gap.gap_id is None]:
-                await cursor.executemany(sql.INSERT_GAP, inserted)
+            if updated := [gap for gap in change.written if gap.gap_id is not None]:
+                await cursor.execute(sql.UPDATE_GAPS, _gap_columns(updated))
+            if inserted := [gap for gap in change.written if gap.gap_id is None]:
+                await cursor.execute(sql.INSERT_GAPS, _gap_columns(inserted))
 
     async def add_suspects(self, suspects: Sequence[Suspect]) -> None:
         """Once each."""
@@ -242,18 +242,10 @@ def _kline_values(k: WireKline | Kline) -> dict[str, Any]:
     }
 
 
-def _gap_values(gap: Gap) -> dict[str, Any]:
-    return {
-        "gap_id": gap.gap_id,
-        "symbol": gap.symbol,
-        "from_ms": gap.from_ms,
-        "to_ms": gap.to_ms,
-        "cause": gap.cause.value,
-        "state": gap.state,
-        "resolved_by": gap.resolved_by,
-        "detected_at_ms": gap.detected_at_ms,
-        "detector": gap.detector,
-    }
+def _gap_columns(gaps: Sequence[Gap]) -> dict[str, list[Any]]:
+    """Each column with the values of all gaps."""
+    names = ("gap_id", "symbol", "from_ms", "to_ms", "state", "resolved_by", "detected_at_ms", "detector")
+    return {"cause": [gap.cause.value for gap in gaps]} | {name: [getattr(gap, name) for gap in gaps] for name in names}
 
 
 def _outage_values(outage: FeedOutage) -> dict[str, Any]:

@@ -142,17 +142,21 @@ GAPS_UNKNOWN: Final = f"""
 select {_GAP_COLUMNS} from kline_gap
 where interval = '1s' and state = 'open' and cause = 'unknown' and symbol = any(%s::text[]) order by id for update
 """
-INSERT_GAP: Final = f"""
+#: All of a transaction at once: with every stream out there is a gap of each symbol, every few seconds.
+_GAPS_GIVEN = """unnest(%(gap_id)s::bigint[], %(symbol)s::text[], %(from_ms)s::bigint[], %(to_ms)s::bigint[],
+    %(cause)s::text[], %(state)s::text[], %(resolved_by)s::text[], %(detector)s::text[], %(detected_at_ms)s::bigint[])
+    as given (gap_id, symbol, from_ms, to_ms, cause, state, resolved_by, detector, detected_at_ms)"""
+INSERT_GAPS: Final = f"""
 insert into kline_gap (symbol, from_time, to_time, cause, state, resolved_by, detector, detected_at, resolved_at)
-values (%(symbol)s, {at("%(from_ms)s::bigint")}, {at("%(to_ms)s::bigint")}, %(cause)s, %(state)s, %(resolved_by)s,
-        %(detector)s, coalesce({at("%(detected_at_ms)s::bigint")}, now()),
-        case when %(state)s = 'open' then null else now() end)
+select symbol, {at("from_ms")}, {at("to_ms")}, cause, state, resolved_by, detector,
+       coalesce({at("detected_at_ms")}, now()), case when state = 'open' then null else now() end
+from {_GAPS_GIVEN}
 """
-UPDATE_GAP: Final = f"""
-update kline_gap set from_time = {at("%(from_ms)s::bigint")}, to_time = {at("%(to_ms)s::bigint")}, cause = %(cause)s,
-    state = %(state)s, resolved_by = %(resolved_by)s, detector = %(detector)s,
-    resolved_at = case when %(state)s = 'open' then null else now() end
-where id = %(gap_id)s
+UPDATE_GAPS: Final = f"""
+update kline_gap set from_time = {at("given.from_ms")}, to_time = {at("given.to_ms")}, cause = given.cause,
+    state = given.state, resolved_by = given.resolved_by, detector = given.detector,
+    resolved_at = case when given.state = 'open' then null else now() end
+from {_GAPS_GIVEN} where id = gap_id
 """
 #: One writer of a symbol's gaps at a time; the repair takes the same lock. Sorted, so that two cannot wait for each
 #: other.
