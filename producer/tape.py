@@ -124,7 +124,9 @@ class TapeWriter:
             self.problem = f"the disk takes no more: {error.strerror or error}"
 
     def finish(self, digest: str) -> None:
-        """The last line, with the digest of the whole recording."""
+        """The last line, with the digest of the whole recording; none when the next part could not be made."""
+        if self._file.closed:
+            return
         try:
             self._end(TapeEnd(digest=digest, frames=self.frames))
         except OSError as error:

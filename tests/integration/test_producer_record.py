@@ -163,4 +163,5 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     with TapeWriter(path, HEADER, TapeLimits(10**6, 1, 60.0), ManualClock()) as tape:
         tape.flush()
         assert "disk" in tape.problem
+        tape.finish("v1:sha256:0")
     assert (tmp_path / "p.0002.tape.zst").read_bytes() == b"mine"
