@@ -52,8 +52,8 @@ async def apply(store: Store, found: Found, new_outages: Sequence[FeedOutage]) -
         ranges, fallback = found.missing.get(symbol, ([], GapCause.UNKNOWN))
         explained = outages.get(symbol, [])
         new_gaps = [
-            _continued(_new_gap(symbol, pair, explained, fallback, is_unheard=symbol in found.unheard), stored)
-            for pair in ranges
+            _continued(_new_gap(symbol, pair, explained, cause, is_unheard=symbol in found.unheard), stored)
+            for pair, cause in zip(ranges, _fallbacks(fallback, len(ranges)), strict=True)
         ]
         if stored or new_gaps:
             changes.append(apply_arrivals(stored, new_gaps, found.late.get(symbol, [])))
@@ -64,6 +64,12 @@ async def apply(store: Store, found: Found, new_outages: Sequence[FeedOutage]) -
         reported = [Outage(o.symbol, o.from_time_ms, o.to_time_ms, o.cause) for o in known]
         hours |= await _write(store, [apply_outages(unknown, reported)])
     return hours
+
+
+def _fallbacks(cause: GapCause, count: int) -> list[GapCause]:
+    """Of each hole of a batch: what had expired lies before the first row, what is missing after it does not."""
+    later = GapCause.UNKNOWN if cause is GapCause.LOG_EXPIRED else cause
+    return [cause, *[later] * (count - 1)][:count]
 
 
 def _new_gap(

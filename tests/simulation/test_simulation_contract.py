@@ -81,11 +81,11 @@ def add(builder: BatchBuilder, partition: TopicPartition, first_offset: int, *re
     builder.add(partition, stored, first_offset)
 
 
-async def writer_of(store: Store) -> Writer:
-    """A writer that goes on at the stored checkpoints."""
+async def writer_of(store: Store, log_start: int = 0) -> Writer:
+    """A writer that goes on at the stored checkpoints, or at the start of the log."""
     positions = Positions()
     await positions.claim(store, {KLINES.topic, OUTAGES.topic})
-    await positions.take(store, {p: LogRange(TOPIC_ID, 0, 10**6) for p in (KLINES, OUTAGES)})
+    await positions.take(store, {p: LogRange(TOPIC_ID, log_start, 10**6) for p in (KLINES, OUTAGES)})
     writer = Writer(store, positions, TOPICS, SimClock(), ExchangeClock())
     await writer.load()
     return writer
@@ -179,6 +179,19 @@ def outage(from_s: int, to_s: int | None, cause: GapCause = GapCause.DISCONNECT)
     return FeedOutage(
         symbol="A", stream="kline_1s", cause=cause, from_time_ms=from_ms, to_time_ms=to_ms, detail="", event_time_ms=1
     )
+
+
+async def test_what_expired_explains_the_hole_before_the_first_row_only(bench: StoreBench) -> None:
+    klines = seconds_of("A", BASE_MS, 9)
+    async with bench.open() as store:
+        await (await writer_of(store)).write(batch_of(KLINES, 0, *klines[:2]))
+    async with bench.open() as store:
+        writer = await writer_of(store, log_start=50)
+        await writer.write(batch_of(KLINES, 50, klines[5], klines[8]))
+    assert [((a - BASE_MS) // 1000, (b - BASE_MS) // 1000, cause) for _, a, b, cause, *_ in bench.tables()["gaps"]] == [
+        (2, 5, "log_expired"),
+        (6, 8, "unknown"),
+    ]
 
 
 async def test_outages_end_each_other(bench: StoreBench) -> None:
