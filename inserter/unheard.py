@@ -27,6 +27,9 @@ from runtime.kafka_client import TopicPartition
 
 #: More than a second's kline needs from the second's end into the log while all is well.
 LATE_MS = 3_000
+KEEP_S = 600.0
+#: No clock of a machine runs faster than this: 200 parts in a million, 0.7 s an hour.
+MAX_DRIFT_MS_A_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,28 @@ class LogEnds:
 
 
 class ExchangeClock:
-    """The exchange's clock minus our monotonic one: at least so much, by the newest row since the process began."""
+    """What the exchange's clock shows at least, by the rows since the process began and our monotonic clock.
+
+    That one may run fast, so a comparison holds for KEEP_S while there are newer ones, and is discounted while not.
+    """
 
     def __init__(self) -> None:
-        self.ahead_ms: float | None = None
+        #: the exchange's clock minus ours, and when (ours) they were compared
+        self._compared: tuple[float, float] | None = None
 
     def saw(self, newest_ms: int, now_s: float) -> None:
         """At `now_s` of our monotonic clock the second that ended at `newest_ms` was over."""
         ahead_ms = newest_ms - now_s * 1000
-        self.ahead_ms = ahead_ms if self.ahead_ms is None else max(self.ahead_ms, ahead_ms)
+        best = self._compared
+        if best is None or ahead_ms >= best[0] or now_s - best[1] > KEEP_S:
+            self._compared = (ahead_ms, now_s)
+
+    def at_least_ms(self, at_s: float) -> float | None:
+        """The exchange's time at a moment of our monotonic clock; None before the first row."""
+        if self._compared is None:
+            return None
+        ahead_ms, compared_s = self._compared
+        return at_s * 1000 + ahead_ms - max(0.0, at_s - compared_s) * MAX_DRIFT_MS_A_S
 
 
 class Unheard:
@@ -94,11 +110,13 @@ class Unheard:
             return {}
         self._used = logs
         until_ms = {}
-        seen_ahead_ms = self._exchange_clock.ahead_ms
+        exchange_ms = self._exchange_clock.at_least_ms(logs.at_s)
         for symbol in sorted(symbols):
-            ahead_ms = self._stored_ahead_ms.get(symbol) if seen_ahead_ms is None else seen_ahead_ms
-            if ahead_ms is not None:
-                until_ms[symbol] = _floor(int(logs.at_s * 1000 + ahead_ms) - LATE_MS)
+            time_ms = exchange_ms
+            if time_ms is None and symbol in self._stored_ahead_ms:
+                time_ms = logs.at_s * 1000 + self._stored_ahead_ms[symbol]
+            if time_ms is not None:
+                until_ms[symbol] = _floor(int(time_ms) - LATE_MS)
         return until_ms
 
     def _is_read(self, batch: Batch, positions: Positions, logs: LogEnds) -> bool:

@@ -142,7 +142,20 @@ def test_the_time_before_a_start_counts_when_a_row_tells_of_it() -> None:
     # Another session of the same process still knows.
     unheard = Unheard(TOPICS, exchange_clock)
     unheard.load({"BTCUSDT": SymbolState(START_MS)}, {"BTCUSDT": START_MS}, clock.monotonic_s())
-    assert listed_s(1) == 3598
+    assert listed_s(1.5) == 3598
+
+
+def test_a_monotonic_clock_that_runs_fast_lists_nothing_that_has_not_been() -> None:
+    exchange_clock = ExchangeClock()
+    fast = 1.0001
+    for second in range(0, 30 * 86_400, 60):
+        exchange_clock.saw(START_MS + second * 1000, second * fast)
+        at_least_ms = exchange_clock.at_least_ms((second + 59) * fast)
+        assert at_least_ms is not None
+        assert -LATE_MS < at_least_ms - (START_MS + (second + 59) * 1000) < 100
+    hours = 30 * 24
+    assert (at_least_ms := exchange_clock.at_least_ms((hours + 8) * 3600 * fast)) is not None
+    assert at_least_ms < START_MS + (hours + 8) * 3_600_000 + 100
 
 
 def test_a_clock_set_right_while_a_stream_is_out_changes_nothing() -> None:
@@ -153,7 +166,7 @@ def test_a_clock_set_right_while_a_stream_is_out_changes_nothing() -> None:
     builder.add(SECONDS, [Record(SECONDS.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
     unheard.committed(builder.batch, clock.monotonic_s())
     unheard.committed(stored(report(START_MS + 3000, None)), clock.monotonic_s())
-    logs = LogEnds(clock.monotonic_s() + 10, {SECONDS: 8})
+    logs = LogEnds(clock.monotonic_s() + 10.5, {SECONDS: 8})
     until_ms = unheard.candidates(Batch(), positions_at(8), ("BTCUSDT",), logs)
     assert until_ms == {"BTCUSDT": START_MS + 13_000 - LATE_MS}
 
