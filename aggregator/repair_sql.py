@@ -8,7 +8,7 @@ from typing import Final
 REPAIR_LOCK: Final = 7_320_005
 TRY_REPAIR_LOCK: Final = f"select pg_try_advisory_lock({REPAIR_LOCK})"
 FREE_REPAIR_LOCK: Final = f"select pg_advisory_unlock({REPAIR_LOCK})"
-#: One writer of a symbol's gaps at a time: the inserter takes the same lock, after its rows, as is done here.
+#: One writer of a symbol's gaps at a time: the inserter takes the same lock, before its rows, as is done here.
 LOCK_LEDGER: Final = "select pg_advisory_xact_lock(7330000, hashtext(%s))"
 
 

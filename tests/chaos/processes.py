@@ -27,6 +27,7 @@ GAP_LISTED_MAX_S = 10.0
 GAP_FILLED_MAX_S = 60.0
 BUFFER_MAX_BYTES = 64 * 1024 * 1024
 STOP_MAX_S = 10.0
+READY_MAX_S = 60.0
 
 
 def crash_points(room: str) -> list[str]:
@@ -267,10 +268,19 @@ def f5() -> Scenario:
     return Scenario("F5", "database stopped, locked, full", kinds, disks=("postgres",))
 
 
+def all_ready(rig: Rig) -> None:
+    """Wait until every room is. Raises Violation after READY_MAX_S."""
+    for name in ROOMS:
+        took_s = rig.seconds_until(f"{name} to be ready", functools.partial(rig.is_ready, name), READY_MAX_S)
+        if took_s > READY_MAX_S:
+            raise Violation(f"{name} was not ready {READY_MAX_S:.0f} s after the start")
+
+
 def rooms_in_random_order() -> Kind:
     """SIGTERM to every room in an order of the dice; each ends in time and is ready again."""
 
     def apply(rig: Rig) -> float:
+        all_ready(rig)
         start_s = rig.clock.monotonic_s()
         pids = {}
         for name in rig.rng.sample(ROOMS, len(ROOMS)):
@@ -312,6 +322,7 @@ def everything_restarted() -> Kind:
                 os.kill(held[step], signal.SIGCONT)
             sleep_s(rig.rng.uniform(0.0, 2.0))
         starting.join()
+        all_ready(rig)
         rig.catch_up_s(CATCH_UP_DEADLINE_S)
         return rig.clock.monotonic_s() - start_s
 
