@@ -57,6 +57,7 @@ class StackProcess:
         self.output: deque[str] = deque(maxlen=500)
         self._variables = {"PORT": str(free_port()), "STREAM_PORT": str(free_port()), **variables}
         self._process: subprocess.Popen[str] | None = None
+        self._ready = threading.Event()
 
     def __enter__(self) -> Self:
         self.start()
@@ -79,6 +80,11 @@ class StackProcess:
 
     def start(self) -> None:
         """Start and wait for READY. Raises TimeoutError with the output so far."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start, from the main thread: the kernel ends what a thread has started when that thread ends."""
         self._process = subprocess.Popen(
             # Bound to our own life: a killed test run leaves nothing behind.
             [*self.prefix, str(CANDLEWIRE), *self.arguments],
@@ -89,7 +95,8 @@ class StackProcess:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        ready = threading.Event()
+        ready = self._ready
+        ready.clear()
 
         def read(process: subprocess.Popen[str]) -> None:
             assert process.stdout is not None
@@ -99,7 +106,11 @@ class StackProcess:
                     ready.set()
 
         threading.Thread(target=read, args=(self._process,), daemon=True).start()
-        process = self._process
+
+    def wait_ready(self) -> None:
+        """Wait for READY. Raises TimeoutError with the output so far, RuntimeError when it has ended."""
+        process, ready = self._process, self._ready
+        assert process is not None
         try:
             wait_for("READY", lambda: ready.is_set() or process.poll() is not None, READY_DEADLINE_S)
         except TimeoutError as error:

@@ -6,7 +6,6 @@ import functools
 import os
 import re
 import signal
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -309,19 +308,18 @@ def everything_restarted() -> Kind:
             raise Violation(f"the stack took {took_s:.1f} s to stop")
         rig.stop_sim()
         held = {name: rig.signal(name, signal.SIGSTOP) for name in ("kafka", "postgres", "valkey")}
-        starting = threading.Thread(target=rig.rooms.start)
         steps = ["rooms", "sim", *held]
         rig.rng.shuffle(steps)
         start_s = rig.clock.monotonic_s()
         for step in steps:
             if step == "rooms":
-                starting.start()
+                rig.rooms.launch()
             elif step == "sim":
                 rig.start_sim()
             else:
                 os.kill(held[step], signal.SIGCONT)
             sleep_s(rig.rng.uniform(0.0, 2.0))
-        starting.join()
+        rig.rooms.wait_ready()
         all_ready(rig)
         rig.catch_up_s(CATCH_UP_DEADLINE_S)
         return rig.clock.monotonic_s() - start_s
