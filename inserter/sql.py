@@ -59,7 +59,9 @@ values (%(symbol)s, {at("%(open_ms)s::bigint")}, {at("%(close_ms)s::bigint")}, %
     + _UPSERT_TAIL
 )
 
+#: The newest event wins, but not over what REST has said of the minute. One that the stream corrects is due again.
 UPSERT_MINUTE: Final = f"""
+with stored as (
 insert into exchange_minute (symbol, open_time, open, high, low, close, base_volume, quote_volume, trade_count,
                              taker_buy_base_volume, taker_buy_quote_volume, first_trade_id, last_trade_id, source,
                              event_time, received_at)
@@ -72,7 +74,11 @@ on conflict (symbol, open_time) do update set
     taker_buy_base_volume = excluded.taker_buy_base_volume, taker_buy_quote_volume = excluded.taker_buy_quote_volume,
     first_trade_id = excluded.first_trade_id, last_trade_id = excluded.last_trade_id, source = excluded.source,
     event_time = excluded.event_time, received_at = excluded.received_at
-where excluded.event_time > exchange_minute.event_time
+where excluded.event_time > exchange_minute.event_time and exchange_minute.source = 'stream'
+returning symbol, open_time, xmax <> 0 as is_correction
+)
+insert into audit_due (symbol, open_time) select symbol, open_time from stored where is_correction
+on conflict (symbol, open_time) do update set marks = audit_due.marks + 1
 """
 INSERT_SUSPECT: Final = f"""
 insert into suspect_range (symbol, from_time, to_time, reason)

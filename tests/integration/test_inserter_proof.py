@@ -64,6 +64,23 @@ async def test_the_exchanges_closed_minutes_are_stored_once_and_the_newest_event
         (at_s(60), 7, minutes[1].close, "stream"),
     ]
     assert line.rows("select topic, record_offset from dead_letter") == [(topic.name, 6)]
+    due = line.rows("select extract(epoch from open_time)::bigint from audit_due")
+    assert due == [(at_s(60),)], "a minute that the exchange corrects is audited anew"
+
+
+async def test_the_stream_does_not_overwrite_what_rest_has_said_of_a_minute(line: Line) -> None:
+    servers, topic = line.engines.kafka_bootstrap_servers, line.topics.kline_1m
+    first, second = minute_of(BTC, 0), minute_of(BTC, 1)
+    late = msgspec.structs.replace(first, trade_count=7, event_time_ms=first.event_time_ms + 1)
+    async with line.inserter():
+        await own_topics.send(servers, topic, [first], key=b"one")
+        await line.until("the minute", lambda: line.rows("select count(*) from exchange_minute") == [(1,)])
+        with psycopg.connect(line.database_url) as connection:
+            connection.execute("update exchange_minute set source = 'rest'")
+        await own_topics.send(servers, topic, [late, second], key=b"one")
+        await line.until("all read", lambda: line.rows("select count(*) from exchange_minute") == [(2,)])
+    kept = line.rows("select trade_count, source from exchange_minute order by open_time")
+    assert kept == [(first.trade_count, "rest"), (second.trade_count, "stream")]
 
 
 def encode_too_large(kline: Kline) -> bytes:
