@@ -79,7 +79,8 @@ class Result:
     regressed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     max_s: dict[str, float] = field(default_factory=dict)
-    messages_per_s: float = 0.0
+    #: None when the exchange was restarted meanwhile: its counter began anew.
+    messages_per_s: float | None = None
 
     @property
     def is_good(self) -> bool:
@@ -136,7 +137,8 @@ def run_on(rig: Rig, scenario: Scenario, options: Options, watch: Watch) -> Resu
         due_s = start_s + options.minutes * 60 * (number + 1) / len(doses)
         sleep_s(max(0.0, due_s - rig.clock.monotonic_s()))
     passed_s = rig.clock.monotonic_s() - start_s
-    result.messages_per_s = (rig.frames_sent() - start_frames) / passed_s
+    sent_frames = rig.frames_sent() - start_frames
+    result.messages_per_s = sent_frames / passed_s if sent_frames >= 0 else None
     rig.seconds_until("a whole minute of every symbol", lambda: _has_whole_minutes(rig), WHOLE_MINUTE_DEADLINE_S)
     if left := rig.settle(options.settle_s):
         result.wrong.append(left)
@@ -223,7 +225,8 @@ def table(results: list[Result]) -> str:
         slowest = max(result.max_s.values(), default=math.nan)
         figures = (
             sum(result.doses.values()), account.lost, len(account.double), len(account.phantom),
-            len(result.regressed), len(account.skewed), len(account.unflagged), round(result.messages_per_s),
+            len(result.regressed), len(account.skewed), len(account.unflagged),
+            "N/A" if result.messages_per_s is None else round(result.messages_per_s),
         )  # fmt: skip
         cells = "  ".join((f"{result.scenario:9}", *(f"{number:>9}" for number in figures), f"{slowest:>9.1f}"))
         lines.append(f"{cells}  {'ok' if result.is_good else 'VIOLATED'}")
