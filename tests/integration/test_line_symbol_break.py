@@ -11,7 +11,7 @@ from tests.stack_process import StackProcess, wait_for
 SYMBOL = "XRPUSDT"
 GAPS = """
 select state, cause, detector, extract(epoch from to_time - from_time)::int from kline_gap
-where symbol = %s and interval = '1s' and from_time > to_timestamp(%s) order by from_time
+where symbol = %s and interval = '1s' and to_time > to_timestamp(%s) order by from_time
 """
 WATERMARK = "select extract(epoch from event_time)::bigint from symbol_watermark where symbol = %s"
 ROWS = """
