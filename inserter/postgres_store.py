@@ -133,31 +133,27 @@ class PostgresStore:
         async with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             await copy.write(text)
 
+    async def _write_each(self, statement: str, values: Iterable[Mapping[str, Any] | Sequence[object]]) -> None:
+        if given := list(values):
+            async with self._connection.cursor() as cursor:
+                await cursor.executemany(statement, given)
+
     async def upsert_minutes(self, minutes: Sequence[Kline]) -> None:
         """The exchange's own minutes."""
-        if minutes:
-            async with self._connection.cursor() as cursor:
-                await cursor.executemany(sql.UPSERT_MINUTE, [_kline_values(minute) for minute in minutes])
+        await self._write_each(sql.UPSERT_MINUTE, map(_kline_values, minutes))
 
     async def write_outages(self, outages: Sequence[FeedOutage]) -> None:
         """Upsert them, then end what they leave behind."""
-        if outages:
-            values = [_outage_values(outage) for outage in outages]
-            async with self._connection.cursor() as cursor:
-                await cursor.executemany(sql.UPSERT_OUTAGE, values)
-                await cursor.executemany(sql.END_EARLIER_OUTAGES, values)
+        await self._write_each(sql.UPSERT_OUTAGE, map(_outage_values, outages))
+        await self._write_each(sql.END_EARLIER_OUTAGES, map(_outage_values, outages))
 
     async def write_tickers(self, tickers: Sequence[MiniTicker]) -> None:
         """The newest of each symbol."""
-        if tickers:
-            async with self._connection.cursor() as cursor:
-                await cursor.executemany(sql.UPSERT_TICKER, [_ticker_values(ticker) for ticker in tickers])
+        await self._write_each(sql.UPSERT_TICKER, map(_ticker_values, tickers))
 
     async def write_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """The letters, made such that they are never refused themselves."""
-        if letters:
-            async with self._connection.cursor() as cursor:
-                await cursor.executemany(sql.INSERT_DEAD_LETTER, [_letter_values(letter) for letter in letters])
+        await self._write_each(sql.INSERT_DEAD_LETTER, map(_letter_values, letters))
 
     async def lock_ledger(self, symbols: Iterable[str]) -> None:
         """Advisory locks in sorted order, to the end of the transaction."""

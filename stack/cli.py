@@ -183,40 +183,25 @@ def pass_on(module: str, arguments: list[str]) -> None:
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
 
 
-@app.command(context_settings=PASS_ON)
-def record(context: typer.Context) -> None:
-    """Record the exchange's traffic to a tape."""
-    pass_on("producer.record", context.args)
+#: Commands that a room serves itself: its module, and what the list of commands says.
+OF_ROOMS = {
+    "record": ("producer.record", "Record the exchange's traffic to a tape."),
+    "replay": ("aggregator.replay", "Rebuild rows, candles and gaps from a tape into a schema of their own."),
+    "audit": ("aggregator.audit", "Compare each minute with the exchange's own, and with its seconds."),
+    "backfill": ("aggregator.backfill", "Fill what is missing of a symbol from the exchange."),
+    "rebuild": ("aggregator.rebuild", "Recompute candles from their seconds and report differences."),
+    "bench": ("bench", "The benchmarks, each against a reference measured in the same run."),
+}
 
 
-@app.command(context_settings=PASS_ON)
-def replay(context: typer.Context) -> None:
-    """Rebuild rows, candles and gaps from a tape into a schema of their own."""
-    pass_on("aggregator.replay", context.args)
+def _add_command_of_room(name: str, module: str, about: str) -> None:
+    @app.command(name, help=about, context_settings=PASS_ON)
+    def run(context: typer.Context) -> None:
+        pass_on(module, context.args)
 
 
-@app.command(context_settings=PASS_ON)
-def audit(context: typer.Context) -> None:
-    """Compare each minute with the exchange's own, and with its seconds."""
-    pass_on("aggregator.audit", context.args)
-
-
-@app.command(context_settings=PASS_ON)
-def backfill(context: typer.Context) -> None:
-    """Fill what is missing of a symbol from the exchange."""
-    pass_on("aggregator.backfill", context.args)
-
-
-@app.command(context_settings=PASS_ON)
-def rebuild(context: typer.Context) -> None:
-    """Recompute candles from their seconds and report differences."""
-    pass_on("aggregator.rebuild", context.args)
-
-
-@app.command(context_settings=PASS_ON)
-def bench(context: typer.Context) -> None:
-    """The benchmarks, each against a reference measured in the same run."""
-    pass_on("bench", context.args)
+for _name, (_module, _about) in OF_ROOMS.items():
+    _add_command_of_room(_name, _module, _about)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def _commands() -> frozenset[str]:
 
     from stack.cli import app
 
-    return frozenset(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    return frozenset(typer.main.get_group(app).commands)
 
 
 def _serves(literals: list[re.Pattern[str]]) -> rules.Callable[[str], bool]:

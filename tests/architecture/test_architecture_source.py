@@ -15,6 +15,7 @@ LONG_FUNCTION = CLEAN + 'def long() -> None:\n    """Too long."""\n' + "    pass
 
 #: rule -> (file, text that breaks it)
 PLANTED = [
+    ("budgets", "tests/test_feed.py", CLEAN + "x = 1\n" * 400),
     ("budgets", "producer/feed.py", CLEAN + "X = 1\n" * 400),
     ("budgets", "producer/__main__.py", CLEAN + "X = 1\n" * 60),
     ("budgets", "producer/feed.py", LONG_FUNCTION),

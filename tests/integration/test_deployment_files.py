@@ -201,7 +201,7 @@ def test_the_dockerfile_takes_uv_out_of_the_lock() -> None:
 def test_every_line_of_the_crontab_names_a_command() -> None:
     jobs = parse((ROOT / "crontab").read_text("utf-8"))
     assert jobs
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_group(app).commands
     for job in jobs:
         program, first, *_ = shlex.split(job.command)
         if program == "candlewire":

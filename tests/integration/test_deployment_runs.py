@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from stack.cron import parse
+from stack.cron import Job, parse
 from stack.engines.postgres import binaries
 from tests.conftest import Engines, with_database
 from tests.integration.compose_file import ROOT, Service, filled_in, services
@@ -142,8 +142,8 @@ def test_candles_arrive_where_the_published_port_leads(deployment: Deployment) -
 
 
 @pytest.mark.parametrize("job", parse((ROOT / "crontab").read_text("utf-8")), ids=lambda job: job.command)
-def test_every_line_of_the_crontab_runs_in_its_service(deployment: Deployment, job: object) -> None:
-    command = shlex.split(job.command)  # type: ignore[attr-defined]
+def test_every_line_of_the_crontab_runs_in_its_service(deployment: Deployment, job: Job) -> None:
+    command = shlex.split(job.command)
     environment = deployment.environment(SERVICES["cron"])
     ran = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=ONCE_DEADLINE_S

@@ -21,7 +21,8 @@ from tests import own_topics
 from tests.conftest import Engines
 from tests.simulation.broker import MemoryBroker, Retention
 from tests.simulation.clock import SimClock
-from tests.simulation.store import Database, MemoryStore
+from tests.simulation.store import MemoryStore
+from tests.simulation.tables import Database
 from tests.simulation.upkeep import Upkeep
 
 COPY_MIN_ROWS = 5

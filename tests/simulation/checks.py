@@ -12,7 +12,7 @@ from market.topics import Topics
 from runtime.kafka_client import TopicPartition
 from tests.simulation.broker import MemoryBroker, Record
 from tests.simulation.exchange import SymbolTruth, fold
-from tests.simulation.store import Change, Database, StoredRow
+from tests.simulation.tables import Change, Database, StoredRow
 from tests.simulation.violations import Anomaly, Violation
 
 

@@ -19,7 +19,8 @@ from runtime.errors import Fenced
 from runtime.kafka_client import ConsumerRecord, KafkaError, OffsetOutOfRangeError, TopicPartition
 from tests.simulation.broker import MemoryBroker
 from tests.simulation.clock import SimClock
-from tests.simulation.store import Database, MemoryStore, StoreFaults, pause
+from tests.simulation.store import MemoryStore, StoreFaults, pause
+from tests.simulation.tables import Database
 
 COMPARE_IDS_EVERY_S = 30.0
 ASK_ENDS_EVERY_S = 5.0

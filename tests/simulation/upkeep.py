@@ -19,7 +19,7 @@ from market.ledger import OPEN, REPAIRED, apply_arrivals, runs
 from market.rest_rows import closed_rows, missing_seconds
 from market.rollup import roll_up
 from tests.simulation.exchange import SymbolTruth
-from tests.simulation.store import Database, StoredRow
+from tests.simulation.tables import Database, StoredRow
 
 SETTLED_MS, ABSENT_MS = 5_000, 20_000
 #: How far the exchange's REST may lag behind its streams; below what counts as absent.

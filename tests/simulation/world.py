@@ -20,7 +20,8 @@ from tests.simulation.exchange import SECOND_MS, event_time_ms, make_truth
 from tests.simulation.feeding import HandOver, SimProducer
 from tests.simulation.inserting import SimInserter
 from tests.simulation.plan import Fault, Kind, Plan, rng_of
-from tests.simulation.store import Database, StoreFaults
+from tests.simulation.store import StoreFaults
+from tests.simulation.tables import Database
 from tests.simulation.upkeep import Upkeep
 from tests.simulation.violations import Anomaly, Violation
 from tests.simulation.watching import SimRelay, Viewer

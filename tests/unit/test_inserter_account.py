@@ -19,7 +19,7 @@ from market.record_codec import encode_record
 from runtime.clock import ManualClock
 from runtime.kafka_client import TopicPartition, load_topics
 from tests.klines_of import seconds_of
-from tests.unit.test_inserter_batch import TOPICS, Record, kline
+from tests.unit.test_inserter_batch import TOPICS, kline, records_of
 
 START_MS = 1_800_000_000_000
 SECONDS = TopicPartition(load_topics().kline_1s.name, 0)
@@ -70,7 +70,7 @@ def test_unheard_seconds_move_the_watermark_and_mark_their_last_minute() -> None
 def test_unheard_seconds_follow_the_rows_of_the_same_batch() -> None:
     builder = BatchBuilder(TOPICS)
     values = [encode_record(one) for one in seconds_of("BTCUSDT", START_MS, 3)]
-    builder.add(SECONDS, [Record(SECONDS.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
+    builder.add(SECONDS, records_of(values, SECONDS), 0)
     found = Found()
     account_symbol(found, "BTCUSDT", builder.batch.rows["BTCUSDT"], START_MS - 2000, -1)
     account_unheard(found, "BTCUSDT", found.watermarks["BTCUSDT"], START_MS + 9000)
@@ -85,8 +85,8 @@ def report(from_ms: int, to_ms: int | None, symbol: str = "BTCUSDT") -> FeedOuta
 
 
 def stored(*reports: FeedOutage) -> Batch:
-    record = Record(TOPICS.feed_outage.name, 0, 0, b"")
-    return Batch(outages=[(one, record) for one in reports])  # type: ignore[misc]  # duck-typed
+    [record] = records_of([b""], TopicPartition(TOPICS.feed_outage.name, 0))
+    return Batch(outages=[(one, record) for one in reports])
 
 
 def positions_at(offset: int) -> Positions:
@@ -163,7 +163,7 @@ def test_a_clock_set_right_while_a_stream_is_out_changes_nothing() -> None:
     unheard.load({}, {}, clock.monotonic_s())
     builder = BatchBuilder(TOPICS)
     values = [encode_record(one) for one in seconds_of("BTCUSDT", START_MS, 3)]
-    builder.add(SECONDS, [Record(SECONDS.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
+    builder.add(SECONDS, records_of(values, SECONDS), 0)
     unheard.committed(builder.batch, clock.monotonic_s())
     unheard.committed(stored(report(START_MS + 3000, None)), clock.monotonic_s())
     logs = LogEnds(clock.monotonic_s() + 10.5, {SECONDS: 8})
@@ -197,7 +197,7 @@ def test_closed_minutes_are_kept_and_forming_ones_passed_over() -> None:
         encode_record(kline()),
         encode_record(minute(is_closed=False)).replace(b'"is_closed":false', b'"is_closed": false'),
     ]
-    builder.add(MINUTES, [Record(MINUTES.topic, 0, n, value) for n, value in enumerate(values)], 0)  # type: ignore[misc]  # duck-typed
+    builder.add(MINUTES, records_of(values, MINUTES), 0)
     batch = builder.batch
     assert [one for one, _ in batch.minutes.values()] == [newer]
     assert [letter.offset for letter in batch.dead_letters] == [3, 4, 5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -54,24 +55,20 @@ def kline(**changes: object) -> Kline:
     return msgspec.structs.replace(base, **changes)
 
 
-class Record(msgspec.Struct):
-    """What of a Kafka record the builder looks at."""
-
-    topic: str
-    partition: int
-    offset: int
-    value: bytes | None
-    timestamp: int = NOW_MS
-    key: bytes | None = None
+def records_of(
+    values: Sequence[bytes | None], partition: TopicPartition = KLINES, first_offset: int = 0
+) -> list[ConsumerRecord]:
+    """Consecutive Kafka records of one partition."""
+    topic, number = partition
+    return [
+        ConsumerRecord(topic, number, first_offset + place, NOW_MS, 0, None, value, None, -1, len(value or b""), ())
+        for place, value in enumerate(values)
+    ]
 
 
 def batch_of(values: list[bytes | None], partition: TopicPartition = KLINES, first_offset: int = 0) -> Batch:
     builder = BatchBuilder(TOPICS)
-    records: list[ConsumerRecord] = [
-        Record(partition.topic, partition.partition, first_offset + i, value)  # type: ignore[misc]  # duck-typed
-        for i, value in enumerate(values)
-    ]
-    builder.add(partition, records, first_offset)
+    builder.add(partition, records_of(values, partition, first_offset), first_offset)
     return builder.batch
 
 
@@ -142,7 +139,7 @@ def test_prices_of_different_scale_take_the_strict_way() -> None:
 
 def test_skipped_offsets_are_noticed() -> None:
     builder = BatchBuilder(TOPICS)
-    builder.add(KLINES, [Record(KLINES.topic, 0, 5, GOOD)], 4)  # type: ignore[list-item]  # duck-typed
+    builder.add(KLINES, records_of([GOOD], first_offset=5), 4)
     assert builder.batch.jumped == {KLINES}
     assert (builder.batch.progress[KLINES].start_offset, builder.batch.progress[KLINES].next_offset) == (4, 6)
 

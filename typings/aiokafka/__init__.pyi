@@ -1,6 +1,7 @@
 # The part of aiokafka 0.14 that runtime/ uses; the package ships no types.
 from asyncio import Future
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiokafka.structs import RecordMetadata
@@ -17,6 +18,7 @@ class OffsetAndMetadata(NamedTuple):
     offset: int
     metadata: str
 
+@dataclass(frozen=True)
 class ConsumerRecord:
     topic: str
     partition: int
@@ -25,6 +27,9 @@ class ConsumerRecord:
     timestamp_type: int
     key: bytes | None
     value: bytes | None
+    checksum: int | None
+    serialized_key_size: int
+    serialized_value_size: int
     headers: Sequence[tuple[str, bytes]]
 
 class AIOKafkaConsumer:

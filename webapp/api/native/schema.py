@@ -156,19 +156,23 @@ GAPS: Final = _operation(
     [_symbol(required=False), *_range("a day", "366 days")],
     {"from_ms": s.IntegerField(), "to_ms": s.IntegerField(), "gaps": _many("Gap", _GAP_FIELDS)},
 )
+#: What names a series of stored bars, asked for and answered.
+_OF_SERIES: Final = (_symbol(required=True), _interval([i.value for i in STORED_INTERVALS], "1m"))
+_SERIES_FIELDS: Final[dict[str, s.Field[Any, Any, Any, Any]]] = {
+    "symbol": s.CharField(),
+    "interval": s.ChoiceField([i.value for i in STORED_INTERVALS]),
+    "from_ms": s.IntegerField(),
+    "to_ms": s.IntegerField(),
+}
 MINUTES: Final = _operation(
     "Minutes",
     "The ledger strip: state of each bar",
     [
-        _symbol(required=True),
-        _interval([i.value for i in STORED_INTERVALS], "1m"),
+        *_OF_SERIES,
         *_range("1,000 bars", "3,000 bars"),
     ],
     {
-        "symbol": s.CharField(),
-        "interval": s.ChoiceField([i.value for i in STORED_INTERVALS]),
-        "from_ms": s.IntegerField(),
-        "to_ms": s.IntegerField(),
+        **_SERIES_FIELDS,
         "complete_since_ms": s.IntegerField(
             allow_null=True, help_text="since then no second of the symbol is missing here; null = no rows yet"
         ),
@@ -233,15 +237,11 @@ REVISIONS: Final = _operation(
     "Revisions",
     "What candles were before they were revised",
     [
-        _symbol(required=True),
-        _interval([i.value for i in STORED_INTERVALS], "1m"),
+        *_OF_SERIES,
         *_range("a day", "366 days"),
     ],
     {
-        "symbol": s.CharField(),
-        "interval": s.ChoiceField([i.value for i in STORED_INTERVALS]),
-        "from_ms": s.IntegerField(),
-        "to_ms": s.IntegerField(),
+        **_SERIES_FIELDS,
         "columns": _columns(REVISION_COLUMNS),
         "rows": _rows(REVISION_COLUMNS),
     },
