@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, SecretStr
 
 from runtime.settings import DatabaseSettings, ExchangeSettings, KafkaSettings, RoomSettings, split_list
+
+MIN_TOKEN_LENGTH: Final = 32
+
+
+def _long_enough(token: SecretStr) -> SecretStr:
+    if 0 < len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
+        raise ValueError(f"at least {MIN_TOKEN_LENGTH} characters")
+    return token
 
 
 class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
@@ -26,6 +36,10 @@ class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
     )
     stream_port: int = Field(5000, ge=1, le=65535, description="port of the WebSocket relay")
     secret_key: str = Field("", description="Django's secret key, 50 characters or more; empty = a new one each start")
+    operator_token: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
+        SecretStr(""),
+        description="32 characters or more; who knows it may see and do what operators may; empty = only this machine",
+    )
     analyst_database_url: str = Field(
         "", description="connection string of the read-only role, used for all API reads; empty = DATABASE_URL"
     )

@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("webapp.api.native.urls")),
     path("api/docs/", docs, name="api-docs"),
     path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("", include("webapp.operations.urls")),
     path("", include("webapp.pages.urls")),
 ]
 handler404 = "webapp.pages.views.not_found"

@@ -1,0 +1,1 @@
+"""What operators see and do: figures, actions, and who may."""
