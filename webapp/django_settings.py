@@ -100,6 +100,7 @@ STATIC_URL = f"/static/{_static_version()}/"
 STATIC_ROOT = ROOT / "staticfiles"
 _VENDOR = {
     "vendor/lightweight-charts": ROOT / "node_modules" / "lightweight-charts" / "dist",
+    "vendor/uplot": ROOT / "node_modules" / "uplot" / "dist",
     "vendor/inter": ROOT / "node_modules" / "@fontsource-variable" / "inter" / "files",
 }
 STATICFILES_DIRS: list[Path | tuple[str, Path]] = [

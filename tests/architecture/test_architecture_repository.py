@@ -44,7 +44,7 @@ def test_licences_of_everything_that_is_installed_are_listed() -> None:
     listed = (ROOT / "docs" / "THIRD_PARTY.md").read_text("utf-8")
     rows = {match.group(1).lower() for match in re.finditer(r"^\| ([^|]+?) \|", listed, re.MULTILINE)}
     needed = rules.locked_names((ROOT / "requirements.lock").read_text("utf-8"))
-    needed |= {"apache kafka", "postgresql", "valkey", "lightweight-charts", "inter"}
+    needed |= {"apache kafka", "postgresql", "valkey", "lightweight-charts", "uplot", "inter"}
     assert needed - rows == set()
 
 
