@@ -6,6 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
+#: Small, so that a burst is forgotten soon; where nobody says otherwise.
+SEGMENT_BYTES = 16 * 1024 * 1024
+
 
 class TopicKind(StrEnum):
     """The loss policy follows from the kind everywhere."""
@@ -25,6 +28,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     writer: str
     readers: list[str]
     about: str
+    segment_bytes: int = SEGMENT_BYTES
     name: str = ""
 
 

@@ -23,7 +23,6 @@ from runtime.settings import KafkaSettings, load
 
 WAIT_FOR_BROKER_S = 60
 RETRY_S = 0.5
-SEGMENT_BYTES = 16 * 1024 * 1024
 
 
 class TopicSettings(KafkaSettings):
@@ -57,7 +56,7 @@ def wanted_config(topic: Topic, settings: TopicSettings) -> dict[str, str]:
         "cleanup.policy": "delete",
         "retention.ms": str(settings.kafka_retention_ms or topic.retention_ms),
         "segment.ms": str(settings.kafka_segment_ms or topic.segment_ms),
-        "segment.bytes": str(SEGMENT_BYTES),
+        "segment.bytes": str(topic.segment_bytes),
         "message.timestamp.type": "LogAppendTime",
     }
 

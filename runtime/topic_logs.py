@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from market.topics import SEGMENT_BYTES
 from runtime.kafka_client import KafkaConsumer, TopicPartition, new_consumer
 from runtime.topic_admin import read_configs
+from runtime.topic_sizes import read_sizes
 from runtime.topic_state import describe
 
 READ_DEADLINE_S = 8.0
@@ -20,7 +22,10 @@ CHECK_INTERVAL = "log.retention.check.interval.ms"
 
 @dataclass(frozen=True)
 class TopicLog:
-    """One topic on the broker. Times are the broker's, ms since the epoch; None when it holds no record."""
+    """One topic on the broker. Times are the broker's, ms since the epoch; None when it holds no record.
+
+    `bytes`: the size of its log files, all partitions; None where the broker does not say.
+    """
 
     topic: str
     partitions: int
@@ -29,6 +34,11 @@ class TopicLog:
     records: int
     oldest_ms: int | None
     newest_ms: int | None
+    segment_bytes: int = SEGMENT_BYTES
+    delete_delay_ms: int = 60_000
+    retention_bytes: int = -1
+    is_log_append_time: bool = True
+    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ async def read_logs(bootstrap_servers: str, names: Iterable[str]) -> BrokerLogs:
         standing = await describe(admin, list(names))
         configs = await read_configs(admin, list(standing)) if standing else {}
         check_interval_ms = await _check_interval_ms(admin)
+        sizes = await read_sizes(admin, {name: list(state.partitions) for name, state in standing.items()})
     finally:
         await admin.close()
     partitions = [TopicPartition(name, number) for name, state in standing.items() for number in state.partitions]
@@ -56,15 +67,21 @@ async def read_logs(bootstrap_servers: str, names: Iterable[str]) -> BrokerLogs:
         found = [ends[partition] for partition in partitions if partition.topic == name]
         oldest = [end.oldest_ms for end in found if end.oldest_ms is not None]
         newest = [end.newest_ms for end in found if end.newest_ms is not None]
+        config = configs[name]
         topics.append(
             TopicLog(
                 topic=name,
                 partitions=len(state.partitions),
-                retention_ms=int(configs[name]["retention.ms"]),
-                segment_ms=int(configs[name]["segment.ms"]),
+                retention_ms=int(config["retention.ms"]),
+                segment_ms=int(config["segment.ms"]),
                 records=sum(end.records for end in found),
                 oldest_ms=min(oldest, default=None),
                 newest_ms=max(newest, default=None),
+                segment_bytes=int(config["segment.bytes"]),
+                delete_delay_ms=int(config["file.delete.delay.ms"]),
+                retention_bytes=int(config["retention.bytes"]),
+                is_log_append_time=config["message.timestamp.type"] == "LogAppendTime",
+                bytes=sizes.get(name),
             )
         )
     return BrokerLogs(check_interval_ms, tuple(topics))

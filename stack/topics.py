@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from market.topics import Topics
-from runtime.topic_logs import BrokerLogs, TopicLog
+from runtime.retention import is_idle, predicted
+from runtime.topic_logs import BrokerLogs
 
 
 def topics_report(declared: Topics, logs: BrokerLogs, now_ms: int) -> dict[str, Any]:
@@ -31,12 +31,7 @@ def topics_report(declared: Topics, logs: BrokerLogs, now_ms: int) -> dict[str, 
 
 
 def retention_report(logs: BrokerLogs, now_ms: int) -> dict[str, Any]:
-    """How old the oldest readable record of a topic can be, from the broker's present settings.
-
-    A record lives at least retention.ms and at most retention.ms + segment.ms + the check interval: deletion is by
-    whole segments, and the broker looks only now and then (reliability.md 1.1). A topic that gets no records loses
-    everything, its newest segment too, so there the least age is 0.
-    """
+    """How old the oldest readable record of a topic can be, from the broker's present settings."""
     return {
         "check_interval_ms": logs.check_interval_ms,
         "topics": [
@@ -50,18 +45,6 @@ def retention_report(logs: BrokerLogs, now_ms: int) -> dict[str, Any]:
             for log in logs.topics
         ],
     }
-
-
-def predicted(log: TopicLog, check_interval_ms: int, now_ms: int) -> Mapping[str, float]:
-    """Least and greatest age in seconds of the oldest readable record."""
-    greatest_ms = log.retention_ms + log.segment_ms + check_interval_ms
-    least_ms = 0 if is_idle(log, check_interval_ms, now_ms) else log.retention_ms
-    return {"min": least_ms / 1000, "max": greatest_ms / 1000}
-
-
-def is_idle(log: TopicLog, check_interval_ms: int, now_ms: int) -> bool:
-    """True when nothing has arrived for a whole check interval."""
-    return log.newest_ms is None or now_ms - log.newest_ms > check_interval_ms
 
 
 def _age_s(moment_ms: int | None, now_ms: int) -> float | None:

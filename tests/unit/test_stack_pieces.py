@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from runtime.clock import ManualClock
 from runtime.topic_logs import BrokerLogs, TopicLog
@@ -28,7 +26,7 @@ from stack.log_files import newest
 from stack.program import EngineError, Program
 from stack.status import RoomStatus
 from stack.supervise import configuration
-from stack.topics import predicted, retention_report
+from stack.topics import retention_report
 
 
 def test_chosen_ports_are_remembered_while_they_are_free(tmp_path: Path) -> None:
@@ -131,20 +129,6 @@ def test_the_supervisor_stops_rooms_before_engines_and_never_shows_a_percent_sig
     assert command[command.index("--die") + 1] == "INT"
     assert command[command.index("--user") + 1] == "userns"
     assert parser.get("program:producer", "environment") == 'HEALTH_PORT="20001"'
-
-
-MS = st.integers(min_value=1_000, max_value=7 * 86_400_000)
-
-
-@given(retention_ms=MS, segment_ms=MS, check_ms=MS, age_ms=st.integers(min_value=0, max_value=10_000_000))
-def test_the_predicted_age_is_bounded_by_the_brokers_rule(
-    retention_ms: int, segment_ms: int, check_ms: int, age_ms: int
-) -> None:
-    now_ms = 1_800_000_000_000
-    log = TopicLog("t", 1, retention_ms, segment_ms, 10, now_ms - age_ms - 5, now_ms - age_ms)
-    found = predicted(log, check_ms, now_ms)
-    assert found["max"] == (retention_ms + segment_ms + check_ms) / 1000
-    assert found["min"] == (0 if age_ms > check_ms else retention_ms / 1000)
 
 
 def test_an_empty_topic_may_hold_nothing() -> None:
