@@ -17,7 +17,8 @@ from exchange_sim.trades import Bar, Int64s, TradeLog, Trades, join
 _MINUTE: Final = 60_000
 _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
-_MONDAY_MS: Final = 4 * _DAY
+#: Where the bars begin that are not counted from 1970: weeks on Monday, three days on 1970-01-02.
+_ANCHOR_MS: Final = {"3d": _DAY, "1w": 4 * _DAY}
 FIXED_INTERVALS_MS: Final = {
     "1s": 1_000,
     "1m": _MINUTE,
@@ -45,8 +46,7 @@ def open_of(interval: str, time_ms: int, zone_ms: int = 0) -> int:
     if interval == "1M":
         month = datetime.fromtimestamp(local / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         return int(month.timestamp()) * 1000 - zone_ms
-    anchor = _MONDAY_MS if interval == "1w" else 0
-    return local - (local - anchor) % FIXED_INTERVALS_MS[interval] - zone_ms
+    return local - (local - _ANCHOR_MS.get(interval, 0)) % FIXED_INTERVALS_MS[interval] - zone_ms
 
 
 def next_open(interval: str, open_ms: int, zone_ms: int = 0) -> int:
