@@ -1,4 +1,4 @@
-"""Bringing the schema up to date: wait for the database, one process at a time, grants for the read-only role."""
+"""Bringing the schema up to date: wait for the database, one process at a time."""
 
 from __future__ import annotations
 
@@ -16,26 +16,6 @@ from runtime.retry import Backoff
 #: Any number will do, as long as all versions of this program use the same.
 LOCK_KEY = 0x63616E646C65
 LOCK_POLL_S = 0.2
-ANALYST_ROLE = "analyst"
-ANALYST_STATEMENT_TIMEOUT_MS = 30_000
-
-#: What the read-only role may see: the contract's tables and the market's own, never accounts or sessions.
-ANALYST_TABLES = (
-    "kline_1s",
-    "aggregated_kline",
-    "kline_checkpoint",
-    "symbol_watermark",
-    "kline_gap",
-    "dead_letter",
-    "feed_outage",
-    "market_symbol",
-    "symbol_ticker",
-    "exchange_minute",
-    "minute_audit",
-    "candle_revision",
-    "suspect_range",
-    "completeness_hour",
-)
 
 log = get_logger(__name__)
 
@@ -77,27 +57,6 @@ def exclusive_schema() -> Iterator[None]:
         if connection.connection is not None and not connection.connection.closed:
             with connection.cursor() as cursor:
                 cursor.execute("select pg_advisory_unlock(%s)", [LOCK_KEY])
-
-
-def grant_analyst() -> None:
-    """Let the role `analyst`, where it exists, read the contract's tables, and nothing else."""
-    with connections["default"].cursor() as cursor:
-        cursor.execute("select 1 from pg_roles where rolname = %s", [ANALYST_ROLE])
-        if cursor.fetchone() is None:
-            return
-        cursor.execute(
-            "select array_agg(relname::text) from pg_class where oid = any(array(select to_regclass(t)::oid "
-            "from unnest(%s::text[]) t))",
-            [list(ANALYST_TABLES)],
-        )
-        tables = cursor.fetchone()[0]
-        cursor.execute(f"grant usage on schema public to {ANALYST_ROLE}")
-        if tables:
-            cursor.execute(f"grant select on {', '.join(tables)} to {ANALYST_ROLE}")
-        cursor.execute("select rolsuper or rolcreaterole from pg_roles where rolname = current_user")
-        if cursor.fetchone()[0]:
-            cursor.execute(f"alter role {ANALYST_ROLE} set statement_timeout = {ANALYST_STATEMENT_TIMEOUT_MS}")
-            cursor.execute(f"alter role {ANALYST_ROLE} set default_transaction_read_only = on")
 
 
 def migrate(health: Health) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.commands.migrate import Command as MigrateCommand
 
-from webapp.schema import exclusive_schema, grant_analyst, wait_for_database
+from webapp.analyst_role import grant_analyst
+from webapp.schema import exclusive_schema, wait_for_database
 
 
 class Command(MigrateCommand):
