@@ -3,8 +3,8 @@
 There is no checkpoint: what a viewer needs is a snapshot and what follows. The broker away: wait, the clients
 stay. Records expired before they were read: go on from the earliest, and the channels concerned start anew.
 
-Each topic has a reader, and so a connection, of its own: a fetch of this driver names every partition of its
-reader each time and is answered for each, which for all topics together took 1 ms of Python (bench/relay.py).
+Each topic has a reader, and so a connection, of its own: a fetch names every partition of its reader each time and
+is answered for each, which for all topics together took 1 ms of Python (bench/relay.py).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from runtime.kafka_client import (
     topic_states,
 )
 from runtime.lifecycle import Stop
+from runtime.log_tail import by_leader, fetch
 from runtime.logs import get_logger
 from runtime.retry import Backoff
 
@@ -49,22 +50,12 @@ LOOK_BACK_MS: Final[dict[Content, int | None]] = {
     Content.TICKER: 60_000,
     Content.FEED: None,
 }
-MAX_BATCH_RECORDS: Final = 2_000
 MAX_QUEUED_RECORDS: Final = 20_000
-#: Both only bound how long nothing comes: an idle topic asked twice a second took more than 1 % of a core.
-FETCH_MAX_WAIT_MS: Final = 5_000
-GET_TIMEOUT_MS: Final = 1_000
 QUEUE_PAUSE_S: Final = 0.01
-PROBE_AFTER_S: Final = 3.0
-PROBE_TIMEOUT_S: Final = 5.0
 
 LOST: Final = Counter("relay_log_expired", "times that records expired before they were read", ["topic"])
 
 log = get_logger(__name__)
-
-
-class _TopicMadeAnew(Exception):
-    """The topic was deleted and made again while the broker was away."""
 
 
 class Relay:
@@ -132,14 +123,10 @@ class TopicReader:
     async def run(self, stop: Stop) -> None:
         """The loop around connections to the broker."""
         while not stop.is_set:
-            consumer = new_consumer(
-                self.settings.kafka_bootstrap_servers, "flask_stream", fetch_max_wait_ms=FETCH_MAX_WAIT_MS
-            )
+            consumer = new_consumer(self.settings.kafka_bootstrap_servers, "flask_stream")
             try:
                 if await self._begin(consumer, stop):
                     await self._read(consumer, stop)
-            except _TopicMadeAnew:
-                log.warning("topic_made_anew", topic=self.topic)
             except (KafkaError, OSError, TimeoutError) as error:
                 delay_s = self._backoff.next_delay_s()
                 self.health.set_problem("kafka", f"broker not usable: {error}")
@@ -159,16 +146,14 @@ class TopicReader:
             self._positions.clear()
             self._to_catch_up = None if self._to_catch_up else self._to_catch_up
         partitions = partitions_of([state])
-        consumer.assign(partitions)
         fresh = [partition for partition in partitions if partition not in self._positions]
         await self._seek_by_time(consumer, fresh)
-        for partition in partitions:
-            if partition not in fresh:
-                consumer.seek(partition, self._positions[partition])
         if is_other:
             self._report_lost()
+        # Asked even where the answer is not needed: the driver then knows who leads the partitions.
+        ends = await consumer.end_offsets(partitions)
         if self._to_catch_up is None:
-            self._to_catch_up = await consumer.end_offsets(partitions)
+            self._to_catch_up = ends
         log.info("reading", topic=self.topic, partitions=len(partitions))
         self.health.clear_problem("kafka")
         self.on_begun(self.topic)
@@ -192,38 +177,44 @@ class TopicReader:
             from_ms = self.clock.now_ms() - look_back_ms
             found = await consumer.offsets_for_times(dict.fromkeys(partitions, from_ms))
             offsets = {p: ends[p] if at is None else at.offset for p, at in found.items()}
-        for partition in partitions:
-            consumer.seek(partition, offsets[partition])
-            self._positions[partition] = offsets[partition]
+        self._positions.update({partition: offsets[partition] for partition in partitions})
 
     async def _read(self, consumer: KafkaConsumer, stop: Stop) -> None:
-        heard_s = self.clock.monotonic_s()
-        while not stop.is_set:
+        """Follow every broker that leads partitions of the topic, until one fails or we are asked to stop."""
+        leaders = by_leader(consumer, self._positions)
+        tasks = [asyncio.create_task(self._follow(consumer, leader, led)) for leader, led in leaders.items()]
+        tasks.append(asyncio.create_task(_until(stop)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, consumer: KafkaConsumer, leader: int, led: list[TopicPartition]) -> None:
+        while True:
             if self.fan_out.queued_records > MAX_QUEUED_RECORDS:
                 await asyncio.sleep(QUEUE_PAUSE_S)
                 continue
             if self._to_catch_up:
                 self._judge_caught_up(self._to_catch_up)
             try:
-                found = await consumer.getmany(timeout_ms=GET_TIMEOUT_MS, max_records=MAX_BATCH_RECORDS)
+                found = await fetch(consumer, leader, {partition: self._positions[partition] for partition in led})
             except OffsetOutOfRangeError:
                 await self._seek_to_earliest(consumer)
                 continue
-            if found:
-                heard_s = self.clock.monotonic_s()
-                self._backoff.reset()
-                for partition, records in found.items():
-                    self._positions[partition] = records[-1].offset + 1
-                    self.fan_out.offer(
-                        [
-                            Record(self.content, record.key.decode("utf-8", "replace"), record.value, record.timestamp)
-                            for record in records
-                            if record.key is not None and record.value is not None
-                        ]
-                    )
-            elif self.clock.monotonic_s() - heard_s > PROBE_AFTER_S:
-                await self._probe(consumer, stop)
-                heard_s = self.clock.monotonic_s()
+            self._backoff.reset()
+            for partition, records in found.items():
+                self._positions[partition] = records[-1].offset + 1
+                self.fan_out.offer(
+                    [
+                        Record(self.content, record.key.decode("utf-8", "replace"), record.value, record.timestamp)
+                        for record in records
+                        if record.key is not None and record.value is not None
+                    ]
+                )
 
     def _judge_caught_up(self, ends: dict[TopicPartition, int]) -> None:
         if all(self._positions[partition] >= end for partition, end in ends.items()):
@@ -238,7 +229,6 @@ class TopicReader:
         self._to_catch_up = dict(ends) if self._to_catch_up else self._to_catch_up
         for partition, offset in self._positions.items():
             if not starts[partition] <= offset <= ends[partition]:
-                consumer.seek(partition, starts[partition])
                 self._positions[partition] = starts[partition]
                 log.warning("log_expired", topic=self.topic, partition=partition.partition, position=offset)
                 self._report_lost()
@@ -247,17 +237,6 @@ class TopicReader:
         LOST.labels(self.topic).inc()
         self.fan_out.call(lambda: self.hub.on_lost(self.content, self.clock.now_ms()))
 
-    async def _probe(self, consumer: KafkaConsumer, stop: Stop) -> None:
-        """Nothing came for a while: is the broker there? The driver itself retries without a word.
 
-        After an outage the topic is looked at again, for it may have been made anew.
-        """
-        try:
-            await asyncio.wait_for(consumer.end_offsets(list(self._positions)), PROBE_TIMEOUT_S)
-        except (KafkaError, OSError, TimeoutError) as error:
-            self.health.set_problem("kafka", f"broker not reachable: {error!r}")
-            log.warning("broker_not_reachable", topic=self.topic, error=repr(error))
-            state = await self._ask_state(stop)
-            if state is not None and self._is_other(state):
-                raise _TopicMadeAnew from error
-            log.info("broker_is_back", topic=self.topic)
+async def _until(stop: Stop) -> None:
+    await stop.wait()

@@ -64,13 +64,7 @@ def new_producer(bootstrap_servers: str, client_id: str, *, linger_ms: int = 5) 
     )
 
 
-def new_consumer(
-    bootstrap_servers: str,
-    client_id: str,
-    *,
-    group_id: str | None = None,
-    fetch_max_wait_ms: int = FETCH_MAX_WAIT_MS,
-) -> KafkaConsumer:
+def new_consumer(bootstrap_servers: str, client_id: str, *, group_id: str | None = None) -> KafkaConsumer:
     """A consumer for static assignment: no automatic commit, no reset behind our back. Not started.
 
     With auto_offset_reset "none" a position outside the log raises OffsetOutOfRangeError from getmany.
@@ -81,7 +75,7 @@ def new_consumer(
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        fetch_max_wait_ms=fetch_max_wait_ms,
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         fetch_max_bytes=FETCH_MAX_BYTES,
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         request_timeout_ms=REQUEST_TIMEOUT_MS,

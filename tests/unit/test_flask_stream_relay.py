@@ -25,17 +25,10 @@ FIRST, SECOND = TopicPartition("candle", 0), TopicPartition("candle", 1)
 
 @dataclass
 class Log:
-    """A broker's log: where it begins and ends, and where the reader was put."""
+    """A broker's log: where it begins and ends."""
 
     starts: dict[TopicPartition, int]
     ends: dict[TopicPartition, int]
-    sought: dict[TopicPartition, int] = field(default_factory=dict)
-
-    def assign(self, partitions: list[TopicPartition]) -> None:
-        assert set(partitions) == set(self.ends)
-
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        self.sought[partition] = offset
 
     async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         return {partition: self.starts[partition] for partition in partitions}
@@ -98,18 +91,16 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Reading:
 def test_a_connection_lost_goes_on_where_it_was(reading: Reading) -> None:
     reading.begin(Log({FIRST: 0, SECOND: 0}, {FIRST: 50, SECOND: 0}))
     reading.reader._positions[FIRST] = 30
-    again = Log({FIRST: 0, SECOND: 0}, {FIRST: 60, SECOND: 0})
-    reading.begin(again)
-    assert again.sought == {FIRST: 30, SECOND: 0}
+    reading.begin(Log({FIRST: 0, SECOND: 0}, {FIRST: 60, SECOND: 0}))
+    assert reading.reader._positions == {FIRST: 30, SECOND: 0}
     assert not reading.fan_out.made
 
 
 def test_a_topic_made_anew_is_read_from_its_start_and_can_be_caught_up_with(reading: Reading) -> None:
     reading.begin(Log({FIRST: 1000, SECOND: 1000}, {FIRST: 5000, SECOND: 5000}))
     reading.state = TopicState("candle", uuid.UUID(int=2), (0,))
-    anew = Log({FIRST: 0}, {FIRST: 3})
-    reading.begin(anew)
-    assert anew.sought == {FIRST: 0}
+    reading.begin(Log({FIRST: 0}, {FIRST: 3}))
+    assert reading.reader._positions == {FIRST: 0}
     assert len(reading.fan_out.made) == 1, "the channels start anew"
     reading.judge()
     assert not reading.caught_up
@@ -123,7 +114,7 @@ def test_expired_records_are_told_and_a_log_that_was_cut_can_be_caught_up_with(r
     reading.reader._positions |= {FIRST: 10, SECOND: 40}
     cut = Log({FIRST: 20, SECOND: 0}, {FIRST: 20, SECOND: 45})
     asyncio.run(reading.reader._seek_to_earliest(cast(KafkaConsumer, cut)))
-    assert cut.sought == {FIRST: 20}
+    assert reading.reader._positions == {FIRST: 20, SECOND: 40}
     assert len(reading.fan_out.made) == 1
     reading.reader._positions[SECOND] = 45
     reading.judge()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from aiokafka.protocol.fetch import FetchRequest, FetchResponse
 from aiokafka.structs import RecordMetadata
 
 class TopicPartition(NamedTuple):
@@ -32,7 +33,15 @@ class ConsumerRecord:
     serialized_value_size: int
     headers: Sequence[tuple[str, bytes]]
 
+class _Cluster:
+    def leader_for_partition(self, partition: TopicPartition) -> int | None: ...
+
+class _ConsumerClient:
+    cluster: _Cluster
+    async def send(self, node_id: int, request: FetchRequest) -> FetchResponse: ...
+
 class AIOKafkaConsumer:
+    _client: _ConsumerClient
     def __init__(self, *topics: str, **options: Any) -> None: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
