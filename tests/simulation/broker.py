@@ -134,10 +134,11 @@ class MemoryBroker:
         found: list[Record] = []
         for segment in log.segments:
             if segment.base_offset + len(segment.records) > offset:
-                found.extend(segment.records[max(0, offset - segment.base_offset) :])
-                if len(found) >= max_records:
+                first = max(0, offset - segment.base_offset)
+                found.extend(segment.records[first : first + max_records - len(found)])
+                if len(found) == max_records:
                     break
-        return found[:max_records]
+        return found
 
     def tick(self) -> None:
         """Delete what is too old, when it is time to look."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import traceback
@@ -20,6 +21,7 @@ PROCESSES = 2
 SEEDS_A_PIECE = 10
 SHRINK_RUNS_MAX = 40
 DESCRIBED_MAX = 3
+GC_EVERY_OBJECTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,13 @@ def quietly() -> Iterator[None]:
         structlog.configure(**before)
 
 
+def _begin_worker() -> None:
+    """What a world holds lives as long as it: looking through it for garbage took a sixth of the time."""
+    quiet()
+    gc.freeze()
+    gc.set_threshold(GC_EVERY_OBJECTS)
+
+
 def _piece(seeds: range) -> list[Outcome]:
     return [run_plan(draw_plan(seed)) for seed in seeds]
 
@@ -99,7 +108,7 @@ def run_seeds(first: int, count: int) -> Iterator[Outcome]:
     """Outcomes of `count` seeds from `first` on, over PROCESSES processes, in their order."""
     end = first + count
     pieces = [range(start, min(start + SEEDS_A_PIECE, end)) for start in range(first, end, SEEDS_A_PIECE)]
-    with multiprocessing.get_context("spawn").Pool(PROCESSES, quiet) as pool:
+    with multiprocessing.get_context("spawn").Pool(PROCESSES, _begin_worker) as pool:
         for outcomes in pool.imap(_piece, pieces):
             yield from outcomes
 
