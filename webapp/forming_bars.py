@@ -14,8 +14,9 @@ from django.db import transaction
 
 from market.interval import Interval
 from market.kline import Candle, Source
+from market.odd_intervals import Grid, grid_of, totals
 from market.rollup import Accumulator, to_candle
-from webapp.kline_selectors import NATIVE_COLUMNS, Grid, Page, binance_klines, grid_of, native_klines
+from webapp.kline_selectors import NATIVE_COLUMNS, Page, binance_klines, native_klines
 from webapp.selectors import Rows, plain
 
 #: A roll-up that lags further behind than this makes the newest bar late; it costs a request no more rows than these.
@@ -63,18 +64,13 @@ def forming_bars(symbol: str, grid: Grid, page: Page) -> list[FormingBar]:
     if not seconds:
         return []
     first_ms = grid.floor(seconds[0].open_time_ms)
-    most = grid.length_ms // grid.base.length_ms
-    candles = _candles(symbol, grid.base, Page(first_ms, None, most, oldest_first=True))
-    totals: dict[int, Accumulator] = {}
-    for part in (*candles, *seconds):
-        open_ms = grid.floor(part.open_time_ms)
-        if open_ms in totals:
-            totals[open_ms].add(part)
-        else:
-            totals[open_ms] = Accumulator.starting_with(part)
+    candles = _candles(symbol, grid.base, Page(first_ms, None, grid.max_parts, oldest_first=True))
     stored = {grid.floor(candle.open_time_ms): candle for candle in candles}
-    wanted = page.open_times_ms(grid)
-    return [FormingBar(open_ms, total, stored.get(open_ms)) for open_ms, total in totals.items() if open_ms in wanted]
+    return [
+        FormingBar(open_ms, total, stored.get(open_ms))
+        for open_ms, total in totals((*candles, *seconds), grid)
+        if page.holds(open_ms, grid)
+    ]
 
 
 def _candles(symbol: str, interval: Interval, page: Page) -> list[Candle]:
@@ -105,7 +101,7 @@ def _binance_row(grid: Grid, bar: FormingBar, unit: int) -> tuple[object, ...]:
     return (
         bar.open_ms * unit,
         *(f"{value:.8f}" for value in (total.open, total.high, total.low, total.close, total.base_volume)),
-        (bar.open_ms + grid.length_ms) * unit - 1,
+        (grid.close_time(bar.open_ms) + 1) * unit - 1,
         f"{total.quote_volume:.8f}",
         total.trade_count,
         f"{total.taker_buy_base_volume:.8f}",

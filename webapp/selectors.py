@@ -5,7 +5,7 @@ Times go in and out as int ms UTC; money comes out as text, exactly as stored, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -27,7 +27,7 @@ def to_time(time_ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=time_ms)
 
 
-def fetch(query: str, parameters: Sequence[Any] = ()) -> Rows:
+def fetch(query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Rows:
     """All rows of a bounded query."""
     with connections["reader"].cursor() as cursor:
         cursor.execute(query, parameters)

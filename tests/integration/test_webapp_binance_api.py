@@ -148,7 +148,7 @@ def test_computed_klines_equal_the_roll_up(
         ("klines?symbol=btcusdt&interval=1m", -1100),
         ("klines?symbol=BTC%00&interval=1m", -1100),
         ("klines?symbol=NOTHING&interval=1m", -1121),
-        ("klines?symbol=BTCUSDT&interval=1M", -1120),
+        ("klines?symbol=BTCUSDT&interval=1mo", -1120),
         ("klines?symbol=BTCUSDT&interval=7m", -1120),
         ("klines?symbol=BTCUSDT&interval=1%27", -1100),
         ("klines?symbol=BTCUSDT&interval=1m&limit=x", -1100),

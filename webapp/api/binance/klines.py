@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from market.odd_intervals import EXCHANGE_INTERVALS
 from webapp.api.binance import errors
 from webapp.api.binance.endpoint import endpoint
 from webapp.api.binance.parameters import Parameters
 from webapp.forming_bars import binance_klines_to_now
-from webapp.kline_selectors import KNOWN_INTERVALS, Page
+from webapp.kline_selectors import Page
 from webapp.selectors import Rows, symbol_exists
 
 DEFAULT_ROWS: Final = 500
@@ -21,7 +22,7 @@ def klines(parameters: Parameters, unit: int) -> Rows:
     symbol, interval = parameters.symbol(), parameters.interval()
     start_ms, end_ms = parameters.time_ms("startTime"), parameters.time_ms("endTime")
     zone_ms, limit = parameters.time_zone_ms(), parameters.limit(DEFAULT_ROWS, MAX_ROWS)
-    if interval not in KNOWN_INTERVALS:
+    if interval not in EXCHANGE_INTERVALS:
         raise errors.invalid_interval()
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         rows: Rows = []

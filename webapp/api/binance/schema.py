@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from webapp.kline_selectors import KNOWN_INTERVALS
+from market.odd_intervals import EXCHANGE_INTERVALS
 
 Document = dict[str, Any]
 
@@ -53,8 +53,8 @@ _ENDPOINTS: Final[dict[str, tuple[str, str, list[Document], Document]]] = {
     ),
     "klines": (
         "Klines, oldest first, the forming one last",
-        "weight 2. Without bounds the newest; with startTime the oldest from it. 3m, 30m, 2h, 6h, 8h, 12h and 1w are "
-        "made of stored bars; 3d and 1M are not served.",
+        "weight 2. Without bounds the newest; with startTime the oldest from it. 3m, 30m, 2h, 6h, 8h, 12h, 3d, 1w, 1M "
+        "and bars of other time zones are made of stored bars.",
         [
             _parameter("symbol", "symbol in upper case", "BTCUSDT", required=True),
             _parameter(
@@ -62,7 +62,7 @@ _ENDPOINTS: Final[dict[str, tuple[str, str, list[Document], Document]]] = {
                 "case-sensitive",
                 "1m",
                 required=True,
-                schema={"enum": [str(name) for name in KNOWN_INTERVALS]},
+                schema={"enum": list(EXCHANGE_INTERVALS)},
             ),
             _parameter("startTime", "oldest open time, ms (or us), inclusive", 1_700_000_000_000, schema=_INTEGER),
             _parameter("endTime", "newest open time, ms (or us), inclusive", 1_800_000_000_000, schema=_INTEGER),
