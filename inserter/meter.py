@@ -22,3 +22,20 @@ GROUP_LAG_S = Gauge("kafka_consumergroup_group_lag_seconds", "Age of the newest 
 BATCH_SECONDS = Histogram(
     "inserter_batch_seconds", "Time of one transaction", buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 )
+HOPS = Histogram(
+    "line_hop_seconds",
+    "Time of a row from one moment to the next, of one row in each batch",
+    ["hop"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+
+
+def observe_hops(event_ms: int, received_ms: int, appended_ms: int, committed_ms: int) -> None:
+    """The ways of one row: from the exchange's event to us, into Kafka, into the database.
+
+    The clocks are three machines': a time that seems to go back counts as 0.
+    """
+    moments = (event_ms, received_ms, appended_ms, committed_ms)
+    hops = ("exchange_to_received", "received_to_kafka", "kafka_to_committed")
+    for hop, from_ms, to_ms in zip(hops, moments, moments[1:], strict=False):
+        HOPS.labels(hop).observe(max(0, to_ms - from_ms) / 1000)

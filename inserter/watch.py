@@ -104,6 +104,13 @@ class Watch:
         """A batch is in the database."""
         for partition, progress in batch.progress.items():
             self._committed_at_ms[partition] = progress.newest_append_ms
+        for rows in batch.rows.values():
+            row = next(iter(rows.values()))
+            if row.kline.received_at_ms:
+                meter.observe_hops(
+                    row.kline.event_time_ms, row.kline.received_at_ms, row.record.timestamp, self._clock.now_ms()
+                )
+            break
 
     async def _ask(self, consumer: KafkaConsumer, positions: Positions) -> None:
         partitions = list(positions.by_partition)
