@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.ratio import Ratio
 from runtime.clock import SystemClock
 
-#: Name on the command line -> module with run() -> list[Ratio]. Each takes less than a minute on an idle machine.
+#: Name on the command line -> module with run() -> list[Ratio]. Each takes at most five minutes on an idle machine.
 BENCHES = {
     "relay": "bench.relay",
     "inserter": "bench.inserter",
@@ -24,6 +24,7 @@ BENCHES = {
     "latency": "bench.latency",
     "audit": "bench.audit",
     "backfill": "bench.backfill",
+    "proof": "bench.proof_share",
 }
 
 
