@@ -1,7 +1,8 @@
 """What repair, audit and completeness add to the line's CPU: the same stack with and without them, in turn.
 
 20 symbols with all streams. Without: beat is stopped (SIGSTOP) and the roll-up alone is sent each second, as beat
-does. What piled up meanwhile is worked off before the next window. Everything counts but the simulated exchange and beat.
+does. What piled up meanwhile is worked off before the next window. Everything counts but the simulated exchange and
+beat.
 """
 
 from __future__ import annotations
