@@ -34,7 +34,7 @@ def _count(files: list[str]) -> int:
     return sum(Path(name).read_text("utf-8").count("\ntest(") for name in files)
 
 
-@pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.js")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.js")), ids=lambda path: str(path.relative_to(SCRIPTS)))
 def test_module_parses_and_stays_small(path: Path) -> None:
     done = subprocess.run([*node(), "--check", str(path)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

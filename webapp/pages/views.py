@@ -35,21 +35,22 @@ SOURCE_WORDS: Final = {
 }
 
 
-def _modules(*entries: str) -> list[str]:
-    """Static paths of all our ES modules but the entries, so that the browser fetches them at once, not in a chain."""
-    folder = settings.PAGES / "static" / "js"
+def modules_of(folder: str, *entries: str) -> list[str]:
+    """Static paths of the ES modules of a folder but the entries, so that the browser fetches them at once, not in a
+    chain."""
     skipped = {"theme-boot.js", *entries}
-    return [f"js/{file.name}" for file in sorted(folder.glob("*.js")) if file.name not in skipped]
+    files = sorted((settings.PAGES / "static" / folder).glob("*.js"))
+    return [f"{folder}/{file.name}" for file in files if file.name not in skipped]
 
 
-CHART_MODULES: Final = [CHART_LIBRARY, *_modules("page.js", "market-list.js", "sparkline.js")]
+CHART_MODULES: Final = [CHART_LIBRARY, *modules_of("js", "page.js", "market-list.js", "sparkline.js")]
 
 
 @require_safe
 @never_cache
 def markets(request: HttpRequest) -> HttpResponse:
     """The market list."""
-    return render(request, "markets.html", {"config": _config(request)})
+    return render(request, "markets.html", {"config": page_config(request)})
 
 
 @require_safe
@@ -74,7 +75,7 @@ def chart(request: HttpRequest, symbol: str) -> HttpResponse:
         words = f"{name} is not one of the symbols followed here. A symbol appears once the exchange has named it."
         return _problem(request, 404, "No such symbol", words)
     config = {
-        **_config(request),
+        **page_config(request),
         "symbol": name,
         "interval": interval.value,
         "intervals": [item.value for item in Interval],
@@ -128,7 +129,7 @@ def _problem(request: HttpRequest, status: int, title: str, words: str, *, again
     return render(request, "problem.html", {"title": title, "words": words, "again_s": again_s}, status=status)
 
 
-def _config(request: HttpRequest) -> dict[str, Any]:
+def page_config(request: HttpRequest) -> dict[str, Any]:
     """What the scripts of a page are told (static/js reads it from the JSON block with id config)."""
     return {
         "api": API,
