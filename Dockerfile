@@ -25,6 +25,7 @@ COPY aggregator aggregator
 COPY flask_stream flask_stream
 COPY webapp webapp
 COPY stack stack
+COPY candlewire candlewire
 COPY --from=frontend /app/node_modules node_modules
 COPY package.json package-lock.json ./
 # The engines of `make run` are containers of their own here; the database's programs stay for the back-up.

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMPS := $(VENV)/.stamps
 NPM_FLAGS := --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
-ROOMS := market runtime exchange_sim producer inserter aggregator flask_stream webapp stack
+ROOMS := market runtime exchange_sim producer inserter aggregator flask_stream webapp stack candlewire
 
 # Nothing is written outside the checkout, the installers' caches included.
 export UV_CACHE_DIR := $(CURDIR)/.cache/uv

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LIBRARIES = ("market", "runtime")
-ROOMS = ("exchange_sim", "producer", "inserter", "aggregator", "flask_stream", "webapp", "stack")
+ROOMS = ("exchange_sim", "producer", "inserter", "aggregator", "flask_stream", "webapp", "stack", "candlewire")
 PACKAGES = (*LIBRARIES, *ROOMS)
 
 MAX_MODULE_LINES = 400

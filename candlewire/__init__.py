@@ -1,0 +1,1 @@
+"""What a Python program reads a Candlewire server with: `from candlewire.client import Client`."""
