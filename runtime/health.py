@@ -25,6 +25,7 @@ class Health:
         self._lock = threading.Lock()
         self._problems: dict[str, str] = {}
         self._waiting: str | None = "starting"
+        self._paused: str | None = None
 
     def set_ready(self) -> None:
         """The room does its work now."""
@@ -46,14 +47,23 @@ class Health:
         with self._lock:
             self._problems.pop(name, None)
 
+    def set_paused(self, reason: str | None) -> None:
+        """An operator has told the room to pause (`reason`, for people), or to go on (None): nothing is wrong, but it
+        is not ready."""
+        with self._lock:
+            self._paused = reason
+
     def report(self, *, readiness: bool) -> tuple[int, dict[str, object]]:
         """HTTP status and body of /readyz (readiness true) or /healthz."""
         with self._lock:
             reasons = [f"{name}: {reason}" for name, reason in sorted(self._problems.items())]
             if readiness and self._waiting is not None:
                 reasons.append(self._waiting)
+            if readiness and self._paused is not None:
+                reasons.append(self._paused)
             status = 503 if reasons else 200
-            return status, {"room": self.room, "ok": status == 200, "reasons": reasons}
+            body: dict[str, object] = {"room": self.room, "ok": status == 200, "reasons": reasons}
+            return status, body | ({"is_paused": True} if self._paused is not None else {})
 
 
 def serve(health: Health, port: int, host: str = "127.0.0.1") -> int:

@@ -1,0 +1,1 @@
+"""What operators may ask for, the audit of it, and what every room does about it."""
