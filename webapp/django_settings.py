@@ -29,8 +29,10 @@ INSTALLED_APPS = ["django.contrib.staticfiles", "rest_framework", "drf_spectacul
 MIDDLEWARE = [
     "webapp.middleware.RequestMetrics",
     "webapp.middleware.SecurityHeaders",
+    "webapp.api.cors.Cors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.http.ConditionalGetMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

@@ -6,8 +6,9 @@ Stored rows and seconds are read in one snapshot of the database, so that no sec
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from django.db import transaction
@@ -16,13 +17,14 @@ from market.interval import Interval
 from market.kline import Candle, Source
 from market.odd_intervals import Grid, grid_of, totals
 from market.rollup import Accumulator, to_candle
-from webapp.kline_selectors import NATIVE_COLUMNS, Page, binance_klines, native_klines
+from webapp.kline_selectors import NATIVE_COLUMNS, Page, native_klines, odd_binance_klines
 from webapp.selectors import Rows, plain
 
 #: A roll-up that lags further behind than this makes the newest bar late; it costs a request no more rows than these.
 MAX_FRESH_SECONDS: Final = 180
 #: `revision` of a bar of which nothing is stored yet: whatever is stored, and the live stream, wins over it.
 NOT_STORED: Final = -1
+_NAMES: Final = ("symbol", "interval", *NATIVE_COLUMNS)
 
 
 class FormingBar(msgspec.Struct, frozen=True):
@@ -32,6 +34,13 @@ class FormingBar(msgspec.Struct, frozen=True):
     total: Accumulator
     stored: Candle | None
 
+    def candle(self, symbol: str, interval: Interval) -> Candle:
+        """It as a candle of a stored interval."""
+        source = self.stored.source if self.stored is not None else Source.SECONDS
+        candle = to_candle(self.total, symbol, interval, self.open_ms, source)
+        revision = self.stored.revision if self.stored is not None else NOT_STORED
+        return msgspec.structs.replace(candle, revision=revision, updated_at_ms=self.total.event_time_ms)
+
 
 def native_klines_to_now(symbol: str, interval: Interval, page: Page) -> Rows:
     """native_klines with the bars that are forming."""
@@ -40,16 +49,13 @@ def native_klines_to_now(symbol: str, interval: Interval, page: Page) -> Rows:
     with transaction.atomic(using="reader"):
         rows = native_klines(symbol, interval, page)
         bars = forming_bars(symbol, grid_of(interval), page)
-    return _joined(rows, {bar.open_ms: _native_row(symbol, interval, bar) for bar in bars}, page)
+    return _joined(rows, {bar.open_ms: _native_row(bar.candle(symbol, interval)) for bar in bars}, page)
 
 
-def binance_klines_to_now(symbol: str, interval: str, page: Page, zone_ms: int, unit: int) -> Rows:
-    """binance_klines with the bars that are forming."""
-    if interval == Interval.S1:
-        return binance_klines(symbol, interval, page, zone_ms, unit)
-    grid = grid_of(interval, zone_ms)
+def odd_binance_klines_to_now(symbol: str, grid: Grid, page: Page, unit: int) -> Rows:
+    """odd_binance_klines with the bars that are forming."""
     with transaction.atomic(using="reader"):
-        rows = binance_klines(symbol, interval, page, zone_ms, unit)
+        rows = odd_binance_klines(symbol, grid, page, unit)
         bars = forming_bars(symbol, grid, page)
     return _joined(rows, {bar.open_ms * unit: _binance_row(grid, bar, unit) for bar in bars}, page)
 
@@ -65,18 +71,24 @@ def forming_bars(symbol: str, grid: Grid, page: Page) -> list[FormingBar]:
         return []
     first_ms = grid.floor(seconds[0].open_time_ms)
     candles = _candles(symbol, grid.base, Page(first_ms, None, grid.max_parts, oldest_first=True))
-    stored = {grid.floor(candle.open_time_ms): candle for candle in candles}
-    return [
-        FormingBar(open_ms, total, stored.get(open_ms))
-        for open_ms, total in totals((*candles, *seconds), grid)
-        if page.holds(open_ms, grid)
-    ]
+    return [bar for bar in bars_of(candles, seconds, grid) if page.holds(bar.open_ms, grid)]
+
+
+def bars_of(candles: Sequence[Candle], seconds: Sequence[Candle], grid: Grid) -> list[FormingBar]:
+    """The bars of these seconds, oldest first, resting on the candles of `grid.base` that belong to them."""
+    first_ms = grid.floor(seconds[0].open_time_ms) if seconds else 0
+    parts = [candle for candle in candles if candle.open_time_ms >= first_ms]
+    stored = {grid.floor(candle.open_time_ms): candle for candle in parts}
+    return [FormingBar(open_ms, total, stored.get(open_ms)) for open_ms, total in totals((*parts, *seconds), grid)]
+
+
+def candle_of(symbol: str, interval: Interval, row: Iterable[Any]) -> Candle:
+    """A row of native_klines as a candle."""
+    return msgspec.convert(dict(zip(_NAMES, (symbol, interval, *row), strict=True)), Candle)
 
 
 def _candles(symbol: str, interval: Interval, page: Page) -> list[Candle]:
-    names = ("symbol", "interval", *NATIVE_COLUMNS)
-    rows = native_klines(symbol, interval, page)
-    return [msgspec.convert(dict(zip(names, (symbol, interval, *row), strict=True)), Candle) for row in rows]
+    return [candle_of(symbol, interval, row) for row in native_klines(symbol, interval, page)]
 
 
 def _joined(rows: Rows, forming: dict[int, tuple[object, ...]], page: Page) -> Rows:
@@ -87,11 +99,7 @@ def _joined(rows: Rows, forming: dict[int, tuple[object, ...]], page: Page) -> R
     return joined[: page.limit] if page.oldest_first else joined[-page.limit :]
 
 
-def _native_row(symbol: str, interval: Interval, bar: FormingBar) -> tuple[object, ...]:
-    source = bar.stored.source if bar.stored is not None else Source.SECONDS
-    candle = to_candle(bar.total, symbol, interval, bar.open_ms, source)
-    revision = bar.stored.revision if bar.stored is not None else NOT_STORED
-    candle = msgspec.structs.replace(candle, revision=revision, updated_at_ms=bar.total.event_time_ms)
+def _native_row(candle: Candle) -> tuple[object, ...]:
     values = (getattr(candle, name) for name in NATIVE_COLUMNS)
     return tuple(plain(value) if isinstance(value, Decimal) else value for value in values)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from market.interval import Interval
-from market.odd_intervals import Grid, grid_of
+from market.odd_intervals import Grid
 from webapp.odd_klines import ODD_BARS, odd_bars_of
 from webapp.selectors import Rows, fetch, ms, to_time
 
@@ -102,16 +102,14 @@ def native_columns(interval: Interval) -> str:
     return f"{shared}, {own}"
 
 
-def binance_klines(symbol: str, interval: str, page: Page, zone_ms: int, unit: int) -> Rows:
-    """Rows as /api/v3/klines gives them, oldest first: 12 columns, eight decimals. `unit` 1000 = microseconds."""
-    grid = grid_of(interval, zone_ms)
+def odd_binance_klines(symbol: str, grid: Grid, page: Page, unit: int) -> Rows:
+    """Rows of bars that no table holds, as /api/v3/klines gives them, oldest first: 12 columns, eight decimals.
+    `unit` 1000 = microseconds."""
     columns = (
         f"{ms('open_time')} * {unit}, {_rounded('open', 'high', 'low', 'close', 'base_volume')}, "
         f"({ms('close_time')} + 1) * {unit} - 1, {_rounded('quote_volume')}, trade_count, "
         f"{_rounded('taker_buy_base_volume', 'taker_buy_quote_volume')}, '0'"
     )
-    if grid.is_stored:
-        return fetch(*page.sql(columns, symbol, interval))
     opens_ms = _opens_ms(symbol, grid, page)
     return fetch(f"select {columns} from ({ODD_BARS}) bar", odd_bars_of(symbol, grid, opens_ms)) if opens_ms else []
 

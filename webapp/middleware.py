@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from django.core.exceptions import DisallowedHost
 from django.db import DatabaseError, InterfaceError
@@ -19,6 +20,8 @@ CLOCK = SystemClock()
 REQUESTS = Counter("webapp_requests_total", "Requests answered", ["area", "status"])
 SECONDS = Histogram("webapp_request_seconds", "Time from request to answer", ["area"])
 
+API_PATHS: Final = ("/api/", "/udf/")
+
 log = get_logger(__name__)
 
 
@@ -32,7 +35,7 @@ class RequestMetrics:
         start_s = CLOCK.monotonic_s()
         response = self._get_response(request)
         parts = request.path.split("/")
-        area = parts[1] if parts[1] in ("api", "static") else "pages"
+        area = parts[1] if parts[1] in ("api", "static", "udf") else "pages"
         if area == "api" and len(parts) > 2 and parts[2] in ("v1", "v3"):
             area = f"api_{parts[2]}"
         REQUESTS.labels(area, str(response.status_code)).inc()
@@ -62,7 +65,7 @@ class SecurityHeaders:
 
 
 class ApiErrors:
-    """Errors under /api/ in the dialect of the caller, never an HTML page and never a stack trace."""
+    """Errors of the APIs in the dialect of the caller, never an HTML page and never a stack trace."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self._get_response = get_response
@@ -70,7 +73,7 @@ class ApiErrors:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
         is_html = response.get("Content-Type", "").startswith("text/html")
-        if request.path.startswith("/api/") and response.status_code >= 400 and is_html:
+        if request.path.startswith(API_PATHS) and response.status_code >= 400 and is_html:
             # Unknown paths and refused methods and hosts, which the framework answers with a page.
             return api_error(request, response.status_code, "")
         return response
@@ -81,22 +84,25 @@ class ApiErrors:
 
         if isinstance(error, (DatabaseError, InterfaceError)):
             log.warning("database_error", path=request.path, error=str(error).splitlines()[0] if str(error) else "")
-            if request.path.startswith("/api/"):
+            if request.path.startswith(API_PATHS):
                 return api_error(request, 503, "the database does not answer; try again")
             return unavailable(request)
-        if request.path.startswith("/api/"):
+        if request.path.startswith(API_PATHS):
             log.exception("request_failed", path=request.path, exc_info=error)
             return api_error(request, 500, "")
         return None
 
 
 def api_error(request: HttpRequest, status: int, detail: str) -> HttpResponse:
-    """An error of this status as Binance (under /api/v3) or RFC 9457 words it."""
-    from webapp.api.binance.errors import for_status
+    """An error of this status as Binance (under /api/v3), UDF (under /udf) or RFC 9457 words it."""
+    from webapp.api.binance import errors as binance
     from webapp.api.native.problems import problem
+    from webapp.api.udf import errors as udf
 
     if request.path.startswith("/api/v3"):
-        return for_status(status, detail)
+        return binance.for_status(status, detail)
+    if request.path.startswith("/udf/"):
+        return udf.for_status(status, detail)
     if status == 404:
         detail = "no such resource; /api/docs/ lists what there is"
     return problem(status, detail, request.path)

@@ -105,7 +105,10 @@ def _listen(host: str, port: int) -> socket.socket:
         why = "taken by another program" if error.errno == errno.EADDRINUSE else error.strerror
         sys.stderr.write(f"PORT: cannot listen on {host}:{port}: {why}\n")
         raise SystemExit(2) from None
-    # Accepted sockets inherit it (Linux). Such a read ends in BlockingIOError, whose traceback says nothing of use.
+    # Head and body of an answer are two writes: the second would wait 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Accepted sockets inherit both (Linux). A read that waits too long ends in BlockingIOError, whose traceback says
+    # nothing of use.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", REQUEST_READ_S, 0))
     logging.getLogger("gunicorn.error").addFilter(_is_no_timeout)
     return listener

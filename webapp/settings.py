@@ -46,9 +46,40 @@ class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
     api_weight_per_minute: int = Field(
         6000, ge=0, description="request weight that one address may use a minute, in Binance's weights; 0 = no limit"
     )
+    api_cors_origins: str = Field(
+        "",
+        pattern=r"^(\s*https?://[^\s,/*]+\s*(,|$))*$",
+        description="comma list of origins (https://charts.example.org) whose pages may read the APIs; empty = none",
+    )
     web_trusted_proxies: str = Field(
         "", description="comma list of proxy addresses whose X-Forwarded-For is believed; empty = none"
     )
+    celery_broker_url: str = Field(
+        "",
+        description="address of the Celery broker, asked whether it answers; needs no password; empty = not known",
+    )
+    room_health_urls: str = Field(
+        "",
+        pattern=r"^([\w-]+=https?://[^\s,=/]+/?(\s*,\s*|\s*$))*$",
+        description="health addresses of the rooms, `room=http://host:port` by commas; empty = nothing is known of them",
+    )
+    operator_refresh_ms: int = Field(5_000, ge=1_000, le=60_000, description="pace of the figures of /operator")
+    operator_sample_ms: int = Field(10_000, ge=1_000, le=600_000, description="pace of the figures' history")
+    operator_history_days: int = Field(7, ge=1, le=366, description="days for which that history is kept")
+    operator_headroom_s: int = Field(
+        300, ge=0, description="alert when a reader's headroom is below this, or below 80 % of the retention if less"
+    )
+    operator_stale_s: int = Field(30, ge=2, description="alert when nothing new of a feed was stored for so long")
+    operator_dead_letter_share: float = Field(
+        0.001, gt=0, le=1, description="alert when more than this share of the last five minutes' rows is unusable"
+    )
+    operator_disk_free_share: float = Field(
+        0.1, gt=0, lt=1, description="alert when less than this share of the disk of DATA_DIR is free"
+    )
+    operator_webhook_url: str = Field(
+        "", pattern=r"^(https?://[^\s]+)?$", description="where alerts are posted as JSON; empty = nowhere"
+    )
+    operator_webhook_timeout_ms: int = Field(5_000, ge=100, le=60_000, description="deadline of one such post")
     kafka_retention_ms: int | None = Field(None, ge=1_000, description="retention of every topic, this run")
     source: str = Field("sim", pattern="^(binance|sim|tape)$", description="where the data come from (labels)")
     streams: str = Field(
@@ -58,6 +89,15 @@ class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
     def allowed_hosts(self) -> list[str]:
         """Host names that the site answers to."""
         return list(split_list(self.web_allowed_hosts))
+
+    def room_urls(self) -> dict[str, str]:
+        """Base address of each room's health server."""
+        pairs = (part.partition("=") for part in split_list(self.room_health_urls))
+        return {name.strip(): url.strip() for name, _, url in pairs}
+
+    def cors_origins(self) -> frozenset[str]:
+        """Origins whose pages may read the APIs."""
+        return frozenset(split_list(self.api_cors_origins))
 
     def trusted_proxies(self) -> tuple[str, ...]:
         """Addresses whose X-Forwarded-For is believed."""

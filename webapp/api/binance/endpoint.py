@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from runtime.clock import SystemClock
 from webapp.api.binance import errors
 from webapp.api.binance.parameters import Parameters, time_unit
+from webapp.api.caching import LIVE, SETTLED, Settled
 from webapp.api.limits import LIMITER, address_of
 
 CLOCK: Final = SystemClock()
@@ -31,7 +32,7 @@ def endpoint(*names: str, weight: int | Weigh) -> Callable[[Endpoint], Callable[
         def view(request: HttpRequest) -> HttpResponse:
             if request.method not in ("GET", "HEAD"):
                 return errors.for_status(405, "")
-            used = 0
+            used, cache_control = 0, LIVE
             try:
                 parameters = Parameters(request.GET, names)
                 unit = time_unit(request.headers.get("X-MBX-TIME-UNIT"))
@@ -42,11 +43,11 @@ def endpoint(*names: str, weight: int | Weigh) -> Callable[[Endpoint], Callable[
                 response = error.response()
                 used = used or _take_quietly(request)
             else:
+                if isinstance(body, Settled):
+                    body, cache_control = body.body, SETTLED
                 response = HttpResponse(msgspec.json.encode(body), content_type=errors.CONTENT_TYPE)
             response["X-MBX-USED-WEIGHT"] = response["X-MBX-USED-WEIGHT-1M"] = str(used)
-            response["Access-Control-Allow-Origin"] = "*"
-            response["Access-Control-Expose-Headers"] = "X-MBX-USED-WEIGHT-1M, Retry-After"
-            response["Cache-Control"] = "no-cache, no-store, must-revalidate"
+            response["Cache-Control"] = cache_control
             return response
 
         return view

@@ -21,7 +21,6 @@ class BinanceError(Exception):
         response = HttpResponse(body, status=self.status, content_type=CONTENT_TYPE)
         if self.retry_after_s is not None:
             response["Retry-After"] = str(self.retry_after_s)
-        response["Access-Control-Allow-Origin"] = "*"
         return response
 
 
