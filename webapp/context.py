@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest
 
+from webapp.operations.permission import operator_of
+
 SOURCE_LABELS = {"binance": "", "sim": "SIMULATED", "tape": "TAPE"}
 
 
@@ -18,12 +20,13 @@ def stream_origin(request: HttpRequest) -> str:
     return f"{'wss' if request.is_secure() else 'ws'}://{name}:{room.stream_port}"
 
 
-def site(request: HttpRequest) -> dict[str, str]:
-    """Template variables of every page: where data come from and where they stream."""
+def site(request: HttpRequest) -> dict[str, object]:
+    """Template variables of every page: where data come from, where they stream, and whether an operator asks."""
     source = settings.ROOM.source
     return {
         "source": source,
         "source_label": SOURCE_LABELS[source],
         "stream_url": stream_origin(request),
         "app_version": settings.APP_VERSION,
+        "is_operator": operator_of(request) is not None,
     }

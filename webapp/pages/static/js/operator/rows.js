@@ -26,7 +26,8 @@ const role = (element, name) => { element.setAttribute("role", name); return ele
 
 export class Rows {
   /**
-   * `columns`: [{ head, title, value(item), state?(item), numeric? }], the first names the row and opens its details.
+   * `columns`: [{ head, title, value(item), state?(item), numeric?, more? }], the first names the row and opens its
+   * details; on a narrow screen those with `more` show in an open row only.
    * `details(item)`: [[term, text]]; `buttons(item)`: [{ label, press }]; `empty`: words for no rows at all.
    */
   constructor(table, columns, { keyOf, details = null, buttons = null, empty }) {
@@ -65,8 +66,8 @@ export class Rows {
   #make(key) {
     const opens = Boolean(this.details || this.buttons);
     const name = opens ? make("button", { type: "button", className: "row-name" }) : make("span", { className: "row-name" });
-    const cells = this.columns.map(({ head, numeric = true }, index) => {
-      const cell = role(make("td", { className: numeric ? "figure-cell" : "" }), index ? "cell" : "rowheader");
+    const cells = this.columns.map(({ head, numeric = true, more = false }, index) => {
+      const cell = role(make("td", { className: `${numeric ? "figure-cell" : ""}${more ? " more" : ""}` }), index ? "cell" : "rowheader");
       cell.dataset.label = head;
       return cell;
     });
@@ -89,6 +90,7 @@ export class Rows {
   #toggle(row) {
     row.detail.hidden = !row.detail.hidden;
     row.name.setAttribute("aria-expanded", String(!row.detail.hidden));
+    row.element.classList.toggle("is-open", !row.detail.hidden);
     this.#paintDetail(row);
   }
 

@@ -10,19 +10,20 @@ function settingWords(name, value) {
   return /bytes$/.test(name) ? bytes(number) : /ms$/.test(name) ? setting(number) : count(number);
 }
 
-const between = (range, form) => (range ? `${form(range.min)} to ${form(range.max)}` : "N/A");
+/** Max null = without limit. */
+const between = (range, form) => (range ? `${form(range.min)} to ${range.max === null ? "no limit" : form(range.max)}` : "N/A");
 
 export const TOPICS = [
   { head: "Topic", numeric: false, value: (row) => row.topic },
-  { head: "Kind", numeric: false, title: "fact: must arrive once in the end; state: a newer one replaces it; chain: worthless after a missing link", value: (row) => row.kind ?? "N/A" },
+  { head: "Kind", numeric: false, more: true, title: "fact: must arrive once in the end; state: a newer one replaces it; chain: worthless after a missing link", value: (row) => row.kind ?? "N/A" },
   { head: "Configured", title: "retention.ms in topics.toml or KAFKA_RETENTION_MS", value: (row) => setting(row.retention_ms) },
   { head: "Measured", title: "Age of the oldest record that can still be read", value: (row) => seconds(row.measured_oldest_age_s) },
   { head: "Predicted", title: "Age of the oldest record that these settings give at this rate", value: (row) => between(row.predicted_oldest_age_s, seconds) },
   { head: "Rate", value: (row) => rate(row.records_per_second) },
-  { head: "Records", value: (row) => count(row.records) },
-  { head: "Size", title: "On the broker's disk", value: (row) => bytes(row.bytes) },
-  { head: "Partitions", value: (row) => count(row.partitions) },
-  { head: "Segment", title: "segment.ms: a record goes with its whole segment, once that is closed", value: (row) => setting(row.segment_ms) },
+  { head: "Records", more: true, value: (row) => count(row.records) },
+  { head: "Size", more: true, title: "On the broker's disk", value: (row) => bytes(row.bytes) },
+  { head: "Partitions", more: true, value: (row) => count(row.partitions) },
+  { head: "Segment", more: true, title: "segment.ms: a record goes with its whole segment, once that is closed", value: (row) => setting(row.segment_ms) },
   {
     head: "Broker", numeric: false, title: "Difference between topics.toml and the broker",
     value: (row) => (!row.differences ? "N/A" : row.differences.length ? `${row.differences.length} differ` : "as declared"),
@@ -56,10 +57,10 @@ export const READERS = [
   { head: "Trend", title: "Seconds of headroom won or lost each second", value: (row) => trend(row.headroom_trend) },
   { head: "Overrun", title: "When the headroom is used up, if it goes on like this", value: (row) => overrunWords(row.headroom_seconds, row.headroom_trend, sinceTaken(row)) },
   { head: "Lag", title: "Age of the next record to be read", value: (row) => seconds(row.lag_seconds) },
-  { head: "Records behind", value: (row) => count(row.lag_records) },
-  { head: "Log start", value: (row) => count(row.log_start_offset) },
-  { head: "Checkpoint", title: "Next record to be read, as stored", value: (row) => count(row.checkpoint_offset) },
-  { head: "Log end", value: (row) => count(row.log_end_offset) },
+  { head: "Records behind", more: true, value: (row) => count(row.lag_records) },
+  { head: "Log start", more: true, value: (row) => count(row.log_start_offset) },
+  { head: "Checkpoint", more: true, title: "Next record to be read, as stored", value: (row) => count(row.checkpoint_offset) },
+  { head: "Log end", more: true, value: (row) => count(row.log_end_offset) },
 ];
 
 function roomState(row) {
@@ -74,10 +75,10 @@ export const roomColumns = (now) => [
   { head: "Room", numeric: false, value: (row) => row.name },
   { head: "State", numeric: false, value: roomState },
   { head: "Up for", value: (row) => seconds(row.started_at_ms === null ? null : Math.max(0, (now() - row.started_at_ms) / 1000)) },
-  { head: "Restarts", value: (row) => count(row.restarts) },
+  { head: "Restarts", more: true, value: (row) => count(row.restarts) },
   { head: "CPU", title: "Share of one core", value: (row) => share(row.cpu_share) },
   { head: "Memory", title: "Resident", value: (row) => bytes(row.memory_bytes) },
-  { head: "Why, or last error", numeric: false, value: (row) => row.reasons?.join("; ") || row.last_error || (row.state === "unknown" ? "N/A" : "none") },
+  { head: "Why, or last error", numeric: false, more: true, value: (row) => row.reasons?.join("; ") || row.last_error || (row.state === "unknown" ? "N/A" : "none") },
 ];
 
 const HOPS = {
