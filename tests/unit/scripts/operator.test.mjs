@@ -5,6 +5,7 @@ import { actionWords, argumentWords, argumentsOf, fieldText } from "../../../web
 import { ranked } from "../../../webapp/pages/static/js/operator/alerts.js";
 import { hourState, hourWords, worst } from "../../../webapp/pages/static/js/operator/completeness.js";
 import { figuresOfData } from "../../../webapp/pages/static/js/operator/data.js";
+import { figuresOfAdvice, moved, stepsWith } from "../../../webapp/pages/static/js/operator/retention.js";
 import { READERS, TOPICS, headroomNow, roomColumns, topicDetails } from "../../../webapp/pages/static/js/operator/tables.js";
 import { STALE_AFTER_MS, verdictOf } from "../../../webapp/pages/static/js/operator/verdict.js";
 import {
@@ -91,8 +92,7 @@ test("arguments go from the page to a field and to the server", () => {
   assert.equal(fieldText("from", 0), "1970-01-01T00:00:00.000Z");
   assert.equal(fieldText("ids", [3, 4]), "3, 4");
   const texts = { symbol: " BTCUSDT ", from: "2026-11-21T14:00:00Z", to: "1795269900000", ids: "3, 4", room: "" };
-  assert.deepEqual(argumentsOf(texts), { symbol: "BTCUSDT", from: 1795269600000, to: 1795269900000, ids: [3, 4] });
-  assert.equal(argumentsOf({ time: "yesterday" }).time, "yesterday");
+  assert.deepEqual(argumentsOf(texts, { ids: "ids" }), { symbol: "BTCUSDT", from: "2026-11-21T14:00:00Z", to: "1795269900000", ids: ["3", "4"] });
   assert.equal(argumentWords({ room: "inserter" }), "room inserter");
   assert.equal(actionWords("reset_checkpoint"), "Reset checkpoint");
 });
@@ -100,4 +100,23 @@ test("arguments go from the page to a field and to the server", () => {
 test("alerts that stand come first, the newest first", () => {
   const alerts = [[1, 10, null], [2, 30, 40], [3, 20, null]].map(([id, raised_at_ms, recovered_at_ms]) => ({ id, raised_at_ms, recovered_at_ms }));
   assert.deepEqual(ranked(alerts).map(({ id }) => id), [3, 1, 2]);
+});
+
+test("the advisor's sliders stand at what is, and tell what was moved", () => {
+  assert.deepEqual(stepsWith([10, 20], 15), [10, 15, 20]);
+  assert.deepEqual(stepsWith([10, 20], null), [10, 20]);
+  assert.deepEqual(stepsWith([10, 20], -1), [10, 20]);
+  assert.deepEqual(moved({ retention_ms: 5, segment_ms: 7, margin: 3 }, { retention_ms: 4, segment_ms: 7 }), ["retention_ms=5"]);
+});
+
+test("what is kept, and what an outage costs, in words; without a limit it says so", () => {
+  const outage = { lost_s: { min: 0, max: 900 }, lost_records: { min: 0, max: 4500 }, repair: { rows: 4500, calls: 5, weight: 10, seconds: 0.2 } };
+  const rules = { retention_ms: 900_000, segment_ms: 60_000, segment_bytes: 16_777_216, check_interval_ms: 10_000 };
+  const figures = { ...rules, predicted_oldest_age_s: { min: 900, max: 970 }, expected_oldest_age_s: { min: 900, max: null }, disk_bytes: null, margin: 2.5, outage };
+  const words = Object.fromEntries(figuresOfAdvice(figures).map(([name, text]) => [name, plain(text)]));
+  assert.equal(words["Oldest record"], "15 min to 16 min 10 s");
+  assert.equal(words["At this rate"], "15 min to no limit");
+  assert.equal(words["Disk, at most"], "N/A");
+  assert.equal(words["Outage loses"], "0 s to 15 min");
+  assert.equal(words["Repair from REST"], "4 500 rows, weight 10, 0.2 s or more");
 });

@@ -5,10 +5,6 @@ import { byId, make, setData, setText } from "../dom.js";
 import { readJson } from "./poll.js";
 
 const MAX_RECENT = 12;
-const TIME_NAMES = new Set(["from", "to", "time"]);
-const LIST_NAMES = new Set(["ids"]);
-const NUMBER_NAMES = new Set(["id"]);
-
 /** "reset_checkpoint" -> "Reset checkpoint". */
 export function actionWords(action) {
   const words = action.replaceAll("_", " ");
@@ -18,20 +14,16 @@ export function actionWords(action) {
 /** An argument as it stands in its field: times as ISO 8601, ids with commas. */
 export function fieldText(name, value) {
   if (value === undefined || value === null) return "";
-  if (TIME_NAMES.has(name) && typeof value === "number") return new Date(value).toISOString();
+  if (["from", "to", "time"].includes(name) && typeof value === "number") return new Date(value).toISOString();
   return Array.isArray(value) ? value.join(", ") : String(value);
 }
 
-/** The arguments of the fields' texts; empty ones are left out. */
-export function argumentsOf(texts) {
+/** The arguments of the fields' texts; empty ones are left out. The server reads times and numbers in any spelling. */
+export function argumentsOf(texts, types) {
   const found = {};
   for (const [name, raw] of Object.entries(texts)) {
     const text = raw.trim();
-    if (!text) continue;
-    if (LIST_NAMES.has(name)) found[name] = text.split(/[\s,]+/).filter(Boolean).map(Number);
-    else if (NUMBER_NAMES.has(name)) found[name] = Number(text);
-    else if (TIME_NAMES.has(name)) found[name] = /^\d+$/.test(text) ? Number(text) : Date.parse(text) || text;
-    else found[name] = text;
+    if (text) found[name] = types[name] === "ids" ? text.split(/[\s,]+/).filter(Boolean) : text;
   }
   return found;
 }
@@ -74,7 +66,7 @@ export class Actions {
     byId("action-fields").replaceChildren(...known.arguments.map((argument) => this.#field(argument, given[argument.name])));
     this.#changed();
     openDialog("action-dialog");
-    if (this.#isFilled()) this.#preview();
+    if (this.#isFilled() && (Object.keys(given).length || !known.arguments.length)) this.#preview();
   }
 
   #field({ name, required, help }, value) {
@@ -122,7 +114,7 @@ export class Actions {
 
   async #preview() {
     const turn = this.turn += 1;
-    const given = argumentsOf(this.#texts());
+    const given = argumentsOf(this.#texts(), Object.fromEntries(this.current.arguments.map(({ name, type }) => [name, type])));
     try {
       const { effect } = await this.#post(`${this.current.action}/preview`, { arguments: given });
       if (turn !== this.turn) return;

@@ -7,39 +7,42 @@ import { NA, bytes, count, seconds } from "./words.js";
 const MAX_LETTERS = 50;
 const MAX_PREVIEW = 400;
 const LOW_DISK = 0.1;
+const EXACT = new Set(["exact", "ok", "live", "synced"]);
 
 const sum = (table) => (table ? Object.values(table).reduce((total, value) => total + value, 0) : null);
 const named = (table) => (table && Object.keys(table).length ? Object.entries(table).map(([name, value]) => `${count(value)} ${name.replaceAll("_", " ")}`).join(", ") : "none");
 
+const known = (value) => typeof value === "number";
+const stateOf = (value, isBad) => (known(value) ? (isBad ? "bad" : "ok") : "unknown");
+
 /** [{ id, name, value, more, state, remedy }] of what `data` says; what is not known is N/A. */
 export function figuresOfData(data, nowMs) {
-  const { open_gaps: gaps, audit, dead_letters: letters, relay, disk, books } = data ?? {};
-  const free = disk?.total_bytes ? disk.free_bytes / disk.total_bytes : null;
+  const { open_gaps: gaps = {}, audit = {}, dead_letters: letters = {}, relay = {}, disk = {}, books = null } = data ?? {};
+  const free = disk.total_bytes ? disk.free_bytes / disk.total_bytes : null;
   const rolledMs = data?.last_roll_up_at_ms ?? null;
-  const needy = audit ? audit.needs_person?.length ?? 0 : null;
-  const badBooks = books?.filter((book) => book.state && !["exact", "ok", "live", "synced"].includes(book.state)) ?? [];
+  const needy = audit.needs_person?.length ?? 0;
+  const inexact = books?.filter((book) => book.is_exact === false || (book.state && !EXACT.has(book.state))) ?? [];
   return [
     {
-      id: "gaps", name: "Open gaps", value: gaps ? count(gaps.count) : NA, more: gaps ? `${seconds(gaps.seconds)} missing` : "", state: gaps?.count ? "bad" : gaps ? "ok" : "unknown",
-      remedy: { command: "candlewire backfill --reopen", effect: "opens again what was given up; open gaps are being repaired without it" },
+      id: "gaps", name: "Open gaps", value: count(gaps.count), more: known(gaps.count) ? `${seconds(gaps.seconds)} missing` : "", state: stateOf(gaps.count, gaps.count > 0),
+      remedy: { command: "candlewire logs aggregator", effect: "tells how the repair goes; it needs no help unless the exchange is away" },
     },
     {
-      id: "audit", name: "Audit", value: audit ? `${count(audit.different)} different` : NA,
-      more: audit ? `${count(audit.equal)} equal, ${count(audit.not_comparable)} not comparable, ${count(needy)} for a person` : "", state: needy ? "bad" : audit ? "ok" : "unknown",
-      remedy: { command: "candlewire audit", effect: "compares the minutes with the exchange's own anew, and says what differs" },
+      id: "audit", name: "Audit, last day", value: known(audit.different) ? `${count(audit.different)} different` : NA,
+      more: known(audit.equal) ? `${count(audit.equal)} equal, ${count(audit.not_comparable)} not comparable, ${count(needy)} for a person` : "", state: stateOf(audit.different, needy > 0),
+      remedy: { command: "candlewire audit", effect: "lists the minutes that differ from the exchange's own, column by column" },
     },
     {
-      id: "letters", name: "Dead letters", value: letters ? count(letters.count) : NA, more: letters ? `${count(letters.last_hour)} in the last hour` : "",
-      state: letters?.count ? "bad" : letters ? "ok" : "unknown",
-      remedy: { command: "candlewire redrive", effect: "reads them again from the table below; dismiss what can never be read" },
+      id: "letters", name: "Dead letters", value: count(letters.count), more: known(letters.last_hour) ? `${count(letters.last_hour)} in the last hour` : "", state: stateOf(letters.count, letters.count > 0),
+      remedy: { command: "candlewire letters redrive ID...", effect: "tries them again, as the buttons below do; what can never be read is dismissed" },
     },
-    { id: "rolled", name: "Last roll-up", value: rolledMs === null ? NA : `${seconds(Math.max(0, (nowMs - rolledMs) / 1000))} ago`, more: "", state: rolledMs === null ? "unknown" : "ok" },
-    { id: "books", name: "Books", value: books ? count(books.length) : NA, more: books?.length ? (badBooks.length ? `${badBooks.length} not exact` : "all exact") : "", state: badBooks.length ? "bad" : books ? "ok" : "unknown" },
-    { id: "relay", name: "Relay", value: relay ? `${count(relay.clients)} clients` : NA, more: relay ? `${bytes(relay.queue_bytes)} queued, ${count(relay.conflated_total)} conflated` : "", state: relay ? "ok" : "unknown" },
-    { id: "drops", name: "Disconnects", value: relay?.disconnects ? count(sum(relay.disconnects)) : NA, more: relay?.disconnects ? named(relay.disconnects) : "", state: relay?.disconnects ? "ok" : "unknown" },
+    { id: "rolled", name: "Last roll-up", value: rolledMs === null ? NA : `${seconds(Math.max(0, (nowMs - rolledMs) / 1000))} ago`, more: "", state: stateOf(rolledMs, false) },
+    { id: "books", name: "Books", value: count(books?.length), more: books?.length ? (inexact.length ? `${inexact.length} not exact` : "all exact") : "", state: stateOf(books?.length, inexact.length > 0) },
+    { id: "relay", name: "Relay clients", value: count(relay.clients), more: known(relay.clients) ? `${bytes(relay.queue_bytes)} queued, ${count(relay.conflated_total)} conflated` : "", state: stateOf(relay.clients, false) },
+    { id: "drops", name: "Disconnects", value: count(sum(relay.disconnects)), more: relay.disconnects ? named(relay.disconnects) : "", state: stateOf(sum(relay.disconnects), false) },
     {
-      id: "disk", name: "Disk", value: disk ? `${bytes(disk.free_bytes)} free` : NA, more: disk ? `of ${bytes(disk.total_bytes)}${disk.path_label ? `, ${disk.path_label}` : ""}` : "", state: free === null ? "unknown" : free < LOW_DISK ? "bad" : "ok",
-      remedy: { command: "candlewire retention", effect: "says what the topics keep on disk, and what shorter settings would" },
+      id: "disk", name: "Disk", value: known(disk.free_bytes) ? `${bytes(disk.free_bytes)} free` : NA, more: known(disk.total_bytes) ? `of ${bytes(disk.total_bytes)}, ${disk.path_label}` : "",
+      state: stateOf(free, free < LOW_DISK), remedy: { command: "candlewire doctor", effect: "says what of this machine is short; candlewire retention what the topics take" },
     },
   ];
 }
