@@ -94,6 +94,16 @@ def status_mismatch() -> BinanceError:
     return BinanceError(-1220, "The symbol's status does not match the requested symbolStatus.")
 
 
+def not_supported() -> BinanceError:
+    """-1020 with 404: nothing is stored that could answer."""
+    return BinanceError(-1020, "This operation is not supported.", 404)
+
+
+def not_known(why: str) -> BinanceError:
+    """-1001 with 503: what the stream said last is too old or cannot be asked for."""
+    return BinanceError(-1001, f"Internal error; unable to process your request. Please try again. ({why})", 503)
+
+
 def too_much_weight(limit: int, retry_after_s: int) -> BinanceError:
     """-1003 with 429 and Retry-After."""
     return BinanceError(

@@ -11,7 +11,7 @@ from market.interval import Interval
 from webapp.api.udf import parameters
 from webapp.api.udf.endpoint import endpoint
 from webapp.api.udf.errors import UdfError
-from webapp.ledger_selectors import gaps
+from webapp.ledger_selectors import gaps as ledger_gaps
 from webapp.proof_selectors import revisions
 from webapp.selectors import EPOCH, symbol_exists
 
@@ -26,7 +26,7 @@ Mark = dict[str, Any]
 def marks(query: QueryDict) -> dict[str, list[Any]]:
     """Columns of marks: G = a gap (orange while it stands), R = a bar that was revised."""
     symbol, interval, from_ms, to_ms = _asked(query)
-    found = [_gap_mark(gap, interval) for gap in gaps(symbol, from_ms, to_ms)]
+    found = [_gap_mark(gap, interval) for gap in _gaps(symbol, from_ms, to_ms)]
     if interval is not Interval.S1:
         found += _revision_marks(symbol, interval, from_ms, to_ms)
     found = sorted(found, key=lambda mark: (mark["time"], mark["id"]))[-MAX_MARKS:]
@@ -39,7 +39,7 @@ def timescale_marks(query: QueryDict) -> list[Mark]:
     """Gaps on the time axis, all of one bar in one mark."""
     symbol, interval, from_ms, to_ms = _asked(query)
     by_time: dict[int, list[dict[str, Any]]] = {}
-    for gap in gaps(symbol, from_ms, to_ms):
+    for gap in _gaps(symbol, from_ms, to_ms):
         by_time.setdefault(interval.floor(gap["from_time_ms"]) // 1000, []).append(gap)
     return [
         {
@@ -61,6 +61,11 @@ def _asked(query: QueryDict) -> tuple[str, Interval, int, int]:
     if not symbol_exists(symbol):
         raise UdfError(f"{symbol} is not a symbol of this system; /udf/search lists them", 404)
     return symbol, interval, from_s * 1000, to_s * 1000 + 1000
+
+
+def _gaps(symbol: str, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ledger_gaps(symbol, from_ms, to_ms)
+    return found
 
 
 def _gap_mark(gap: dict[str, Any], interval: Interval) -> Mark:
