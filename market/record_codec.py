@@ -6,13 +6,25 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
+from market.alert import OperatorAlert
 from market.depth import BookTicker, DepthUpdate, MiniTicker, PartialDepth
 from market.errors import BadRecord
 from market.feed import BadFrameRecord, FeedOutage
 from market.kline import Candle, Kline
 from market.trade import Trade
 
-Record = Kline | Candle | Trade | DepthUpdate | PartialDepth | BookTicker | MiniTicker | FeedOutage | BadFrameRecord
+Record = (
+    Kline
+    | Candle
+    | Trade
+    | DepthUpdate
+    | PartialDepth
+    | BookTicker
+    | MiniTicker
+    | FeedOutage
+    | BadFrameRecord
+    | OperatorAlert
+)
 
 _encoder: Final = msgspec.json.Encoder(decimal_format="string")
 _T = TypeVar("_T", bound=Record)

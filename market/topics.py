@@ -45,6 +45,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     feed_outage: Topic
     dead_frame: Topic
     candle: Topic
+    operator_alert: Topic
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic, in the order of the file."""

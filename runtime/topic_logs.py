@@ -56,7 +56,7 @@ async def read_logs(bootstrap_servers: str, names: Iterable[str]) -> BrokerLogs:
         await admin.start()
         standing = await describe(admin, list(names))
         configs = await read_configs(admin, list(standing)) if standing else {}
-        check_interval_ms = await _check_interval_ms(admin)
+        interval_ms = await check_interval_ms(admin)
         sizes = await read_sizes(admin, {name: list(state.partitions) for name, state in standing.items()})
     finally:
         await admin.close()
@@ -84,10 +84,11 @@ async def read_logs(bootstrap_servers: str, names: Iterable[str]) -> BrokerLogs:
                 bytes=sizes.get(name),
             )
         )
-    return BrokerLogs(check_interval_ms, tuple(topics))
+    return BrokerLogs(interval_ms, tuple(topics))
 
 
-async def _check_interval_ms(admin: AIOKafkaAdminClient) -> int:
+async def check_interval_ms(admin: AIOKafkaAdminClient) -> int:
+    """How often the broker looks for old segments. Raises KafkaError."""
     brokers = (await admin.describe_cluster())["brokers"]
     resource = ConfigResource(ConfigResourceType.BROKER, str(brokers[0]["node_id"]))
     (response,) = await admin.describe_configs([resource])

@@ -18,7 +18,7 @@ from stack.layout import ROOT
 from stack.ports import is_free
 from stack.settings import StackSettings
 
-OUR_PREFIXES = ("STREAM_", "TAPE_", "SIM_", "EXCHANGE_", "CANDLEWIRE_")
+OUR_PREFIXES = ("STREAM_", "TAPE_", "SIM_", "EXCHANGE_", "CANDLEWIRE_", "OPERATOR_")
 NEAR_MISS_RATIO = 0.8
 # Ours too, but read by tests and by docker-compose.yml, not by a room.
 OTHER_VARIABLES = (

@@ -83,11 +83,14 @@ def prepare_engines(
 def rooms(source: Source, ports: Mapping[str, int]) -> list[Program]:
     """The rooms of this run. The exchange is ours only when the data are simulated or from a tape."""
     programs = []
-    for name, arguments in ROOMS.items():
-        if name == "exchange_sim" and not source.starts_exchange:
-            continue
+    started = [name for name in ROOMS if name != "exchange_sim" or source.starts_exchange]
+    health_urls = ",".join(f"{name}=http://127.0.0.1:{ports[f'health.{name}']}" for name in started)
+    for name in started:
+        arguments = ROOMS[name]
         health_port = ports[f"health.{name}"]
         environment = {"HEALTH_PORT": str(health_port)}
+        if name == "webapp":
+            environment["ROOM_HEALTH_URLS"] = health_urls
         programs.append(
             Program(
                 name,

@@ -32,25 +32,31 @@ def gaps(symbol: str | None, from_ms: int, to_ms: int) -> list[dict[str, object]
     found = KlineGap.objects.filter(from_time__lt=to_time(to_ms), to_time__gt=to_time(from_ms))
     if symbol is not None:
         found = found.filter(symbol=symbol)
-    return [
-        {
-            "id": gap.id,
-            "symbol": gap.symbol,
-            "interval": gap.interval,
-            "from_time_ms": _since_ms(gap.from_time),
-            "to_time_ms": _since_ms(gap.to_time),
-            "cause": gap.cause,
-            "state": gap.state,
-            "detected_at_ms": _since_ms(gap.detected_at),
-            "resolved_at_ms": _since_ms(gap.resolved_at),
-            "resolved_by": gap.resolved_by,
-            "detector": gap.detector,
-            "attempts": gap.attempts,
-            "next_attempt_at_ms": _since_ms(gap.next_attempt_at),
-            "last_error": gap.last_error,
-        }
-        for gap in found.order_by("from_time", "id")[:MAX_GAPS]
-    ]
+    return [_gap_row(gap) for gap in found.order_by("from_time", "id")[:MAX_GAPS]]
+
+
+def newest_open_gaps(limit: int) -> list[dict[str, object]]:
+    """Gap rows that wait for their repair, the newest first."""
+    return [_gap_row(gap) for gap in KlineGap.objects.filter(state="open").order_by("-detected_at", "-id")[:limit]]
+
+
+def _gap_row(gap: KlineGap) -> dict[str, object]:
+    return {
+        "id": gap.id,
+        "symbol": gap.symbol,
+        "interval": gap.interval,
+        "from_time_ms": _since_ms(gap.from_time),
+        "to_time_ms": _since_ms(gap.to_time),
+        "cause": gap.cause,
+        "state": gap.state,
+        "detected_at_ms": _since_ms(gap.detected_at),
+        "resolved_at_ms": _since_ms(gap.resolved_at),
+        "resolved_by": gap.resolved_by,
+        "detector": gap.detector,
+        "attempts": gap.attempts,
+        "next_attempt_at_ms": _since_ms(gap.next_attempt_at),
+        "last_error": gap.last_error,
+    }
 
 
 def minutes(

@@ -76,9 +76,13 @@ class _Worker(ThreadWorker):
     def load_wsgi(self) -> None:
         """Load Django, then start what runs beside the requests."""
         super().load_wsgi()
+        from webapp.operations import collect
+
         threading.Thread(target=_keep_database, args=(self.health,), name="database", daemon=True).start()
+        collect.start(self.settings)
 
     health: Health
+    settings: WebappSettings
 
 
 def serve(settings: WebappSettings) -> None:
@@ -89,6 +93,7 @@ def serve(settings: WebappSettings) -> None:
     application = _Application(settings)
     worker = _Worker(1, os.getpid(), [listener], application, None, application.cfg, _Logger(application.cfg))
     worker.health = health
+    worker.settings = settings
     log.info("listening", host=settings.web_host, port=listener.getsockname()[1])
     worker.init_process()
     log.info("stopped")

@@ -61,7 +61,7 @@ class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
     room_health_urls: str = Field(
         "",
         pattern=r"^([\w-]+=https?://[^\s,=/]+/?(\s*,\s*|\s*$))*$",
-        description="health addresses of the rooms, `room=http://host:port` by commas; empty = nothing is known of them",
+        description="comma list of `room=http://host:port`, where each room serves its health; empty = none is asked",
     )
     operator_refresh_ms: int = Field(5_000, ge=1_000, le=60_000, description="pace of the figures of /operator")
     operator_sample_ms: int = Field(10_000, ge=1_000, le=600_000, description="pace of the figures' history")

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 STALE_AFTER_S: Final = 10.0
 LATE_AFTER_S: Final = 10.0
+MAX_NAMED: Final = 5
+
+
+class Progress(Protocol):
+    """What the verdict looks at of a reader; None = unknown."""
+
+    @property
+    def room(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def lag_seconds(self) -> float | None: ...
+    @property
+    def headroom_seconds(self) -> float | None: ...
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,19 +41,46 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
     headroom_seconds: float | None
 
 
-def verdict(feed: Mapping[str, Any], readers: Sequence[Reader], broker_error: str | None) -> tuple[str, str]:
-    """The verdict's word and its reason. `feed` as ledger_selectors.feed_state gives it; `has_seconds` false in it:
-    the 1 s klines are not asked for."""
+def verdict(
+    feed: Mapping[str, Any] | None,
+    readers: Sequence[Progress],
+    away: Sequence[str] = (),
+    *,
+    soon: Sequence[Progress] = (),
+    troubles: Sequence[str] = (),
+) -> tuple[str, str]:
+    """The verdict's word and its reason.
+
+    `feed` as ledger_selectors.feed_state gives it (`has_seconds` false in it: the 1 s klines are not asked for); None
+    = the database does not answer. `away`: a sentence for each engine that does not answer. `soon`: readers whose
+    headroom is below the bound. `troubles`: what else is not as it should be.
+    """
     expired = [r for r in readers if r.headroom_seconds is not None and r.headroom_seconds <= 0]
     if expired:
         names = ", ".join(f"{r.topic}/{r.partition}" for r in expired)
         return "losing data", f"the broker may have deleted records that {expired[0].room} has not read: {names}"
-    gaps = ", ".join(f"{count} x {cause}" for cause, count in feed["recent_gaps"].items())
+    gaps = ", ".join(f"{count} x {cause}" for cause, count in feed["recent_gaps"].items()) if feed is not None else ""
     if gaps:
         return "losing data", f"new gaps in the last 10 minutes: {gaps}"
     reasons = []
-    if broker_error is not None:
-        reasons.append(f"the broker does not answer: {broker_error}")
+    if soon:
+        worst = min(soon, key=lambda r: r.headroom_seconds or 0)
+        reasons.append(
+            f"losing data soon: the broker may delete what {worst.room} has to read next of "
+            f"{worst.topic}/{worst.partition} in {worst.headroom_seconds or 0:.0f} s"
+        )
+    reasons += [*away, *troubles]
+    if feed is not None:
+        reasons += _feed_reasons(feed)
+    late = [r for r in readers if (r.lag_seconds or 0) > LATE_AFTER_S]
+    if late:
+        slowest = max(late, key=lambda r: r.lag_seconds or 0)
+        reasons.append(f"{slowest.room} is {slowest.lag_seconds:.0f} s behind on {slowest.topic}/{slowest.partition}")
+    return ("degraded", "; ".join(reasons)) if reasons else ("healthy", "all readers keep up, no feed is out")
+
+
+def _feed_reasons(feed: Mapping[str, Any]) -> list[str]:
+    reasons = []
     if feed["outages"]:
         more = f" and {len(feed['outages']) - 1} more" if len(feed["outages"]) > 1 else ""
         reasons.append(f"feed out: {feed['outages'][0]}{more}")
@@ -48,8 +91,10 @@ def verdict(feed: Mapping[str, Any], readers: Sequence[Reader], broker_error: st
         reasons.append("nothing has been stored yet")
     elif age_s > STALE_AFTER_S:
         reasons.append(f"nothing new stored for {age_s:.0f} s")
-    late = [r for r in readers if (r.lag_seconds or 0) > LATE_AFTER_S]
-    if late:
-        worst = max(late, key=lambda r: r.lag_seconds or 0)
-        reasons.append(f"{worst.room} is {worst.lag_seconds:.0f} s behind on {worst.topic}/{worst.partition}")
-    return ("degraded", "; ".join(reasons)) if reasons else ("healthy", "all readers keep up, no feed is out")
+    return reasons
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names for people; how many more there are."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

@@ -24,26 +24,26 @@ def reader(**values: object) -> Reader:
 
 
 def test_words_follow_the_worst_that_is_known() -> None:
-    assert verdict(QUIET, [reader()], None)[0] == "healthy"
-    assert verdict(QUIET, [reader(headroom_seconds=0.0)], None)[0] == "losing data"
-    assert verdict({**QUIET, "recent_gaps": {"overflow": 2}}, [], None) == (
+    assert verdict(QUIET, [reader()])[0] == "healthy"
+    assert verdict(QUIET, [reader(headroom_seconds=0.0)])[0] == "losing data"
+    assert verdict({**QUIET, "recent_gaps": {"overflow": 2}}, []) == (
         "losing data",
         "new gaps in the last 10 minutes: 2 x overflow",
     )
-    word, reason = verdict({**QUIET, "outages": ["A trade: silence", "B trade: silence"]}, [], "no route")
+    word, reason = verdict({**QUIET, "outages": ["A trade: silence", "B trade: silence"]}, [], ["no route"])
     assert word == "degraded"
     assert "no route" in reason
     assert "and 1 more" in reason
-    assert verdict({**QUIET, "seconds_since_progress": None}, [], None)[0] == "degraded"
-    assert verdict({**QUIET, "seconds_since_progress": 11.0}, [], None)[0] == "degraded"
-    word, reason = verdict({**QUIET, "seconds_since_progress": None, "has_seconds": False}, [], None)
+    assert verdict({**QUIET, "seconds_since_progress": None}, [])[0] == "degraded"
+    assert verdict({**QUIET, "seconds_since_progress": 11.0}, [])[0] == "degraded"
+    word, reason = verdict({**QUIET, "seconds_since_progress": None, "has_seconds": False}, [])
     assert (word, "STREAMS has no kline_1s" in reason, "nothing has been stored" in reason) == ("degraded", True, False)
-    assert verdict(QUIET, [reader(lag_seconds=60.0, headroom_seconds=840.0)], None)[0] == "degraded"
+    assert verdict(QUIET, [reader(lag_seconds=60.0, headroom_seconds=840.0)])[0] == "degraded"
 
 
 def test_unknown_is_not_bad() -> None:
     unknown = reader(lag_records=None, lag_seconds=None, headroom_seconds=None)
-    assert verdict(QUIET, [unknown], None)[0] == "healthy"
+    assert verdict(QUIET, [unknown])[0] == "healthy"
 
 
 @given(st.lists(st.tuples(st.integers(1, 100), st.integers(0, 30_000)), max_size=60))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from webapp.api.native import views
-from webapp.operations import actions
+from webapp.operations import actions, figures
 
 urlpatterns = [
     path("klines", views.KlinesView.as_view()),
@@ -16,7 +16,9 @@ urlpatterns = [
     path("audit", views.AuditView.as_view()),
     path("revisions", views.RevisionsView.as_view()),
     path("checkpoints", views.CheckpointsView.as_view()),
-    path("status", views.StatusView.as_view()),
+    path("status", figures.StatusView.as_view()),
+    path("operator", figures.OperatorFiguresView.as_view()),
+    path("operator/history", figures.OperatorHistoryView.as_view()),
     path("operator/actions", actions.ActionsView.as_view()),
     path("operator/actions/<str:action>", actions.PerformView.as_view()),
     path("operator/actions/<str:action>/preview", actions.PreviewView.as_view()),

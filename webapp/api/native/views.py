@@ -14,7 +14,6 @@ from runtime.clock import SystemClock
 from webapp import ledger_selectors as ledger
 from webapp.api.native import parameters, schema
 from webapp.api.native.problems import BadParameter
-from webapp.api.native.status import StatusCache
 from webapp.api.native.view import NativeView, answer
 from webapp.forming_bars import native_klines_to_now
 from webapp.kline_selectors import NATIVE_COLUMNS, Page
@@ -28,7 +27,6 @@ MAX_STRIP_BARS: Final = 3_000
 MAX_COMPLETENESS_MS: Final = 31 * DAY_MS
 MAX_AUDIT_MS: Final = 31 * DAY_MS
 MAX_GAPS_MS: Final = 366 * DAY_MS
-STATUS: Final = StatusCache()
 
 
 class KlinesView(NativeView):
@@ -153,15 +151,6 @@ class CheckpointsView(NativeView):
     def get(self, request: Request) -> Response:
         """Next offset of each partition, watermark of each symbol."""
         return answer({"checkpoints": ledger.checkpoints(), "watermarks": ledger.watermarks()})
-
-
-class StatusView(NativeView):
-    """The verdict."""
-
-    @extend_schema(**schema.STATUS)
-    def get(self, request: Request) -> Response:
-        """Healthy, degraded or losing data, and why; lag of each reader. Unknown is null."""
-        return answer(STATUS.get())
 
 
 def _range(request: Request, default_ms: int, maximum_ms: int) -> tuple[str | None, int, int]:

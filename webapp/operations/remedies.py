@@ -1,0 +1,25 @@
+"""The commands that help, each with its effect: what the page shows beside a bad row."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from webapp.operations.snapshot import Remedy
+
+STATUS: Final = Remedy("candlewire status", "says which engine is not running; candlewire logs NAME tells why")
+APPLY_TOPICS: Final = Remedy(
+    "python -m runtime.topic_admin apply", "brings the broker's settings to those of kafka/topics.toml"
+)
+RETENTION: Final = Remedy("candlewire retention", "shows what the settings keep, and what to set for more")
+AUDIT: Final = Remedy("candlewire audit", "lists the minutes that differ, column by column")
+DOCTOR: Final = Remedy("candlewire doctor", "says what of this machine is short")
+
+
+def logs(room: str) -> Remedy:
+    """A room that does not do its work."""
+    return Remedy(f"candlewire logs {room}", f"shows why {room} does not work; it is started again by itself")
+
+
+def resume(room: str) -> Remedy:
+    """A room that an operator has told to pause."""
+    return Remedy(f"candlewire resume {room}", f"{room} goes on where it stopped")
