@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from flask_stream import binance_payloads
+from flask_stream.alerts import ALERTS, Alerts
 from flask_stream.audience import Subscriber
 from flask_stream.bars import bar_of_second
 from flask_stream.channels import (
@@ -37,7 +38,7 @@ from market.record_codec import encode_record
 
 TICKERS: Final = "tickers"
 #: /live channels whose updates replace one another.
-STATE_CHANNELS: Final = frozenset({"kline", "book", "best", "ticker", "feed", TICKERS})
+STATE_CHANNELS: Final = frozenset({"kline", "book", "best", "ticker", "feed", TICKERS, ALERTS})
 
 
 class Record(NamedTuple):
@@ -71,11 +72,15 @@ class Hub:
         self._limits = limits_for(0)
         self._tickers: LiveChannel | None = None
         self._changed_tickers: dict[str, None] = {}
+        self._alerts = Alerts()
 
     # --- records ---------------------------------------------------------------------------------------------
 
     def on_record(self, record: Record, now_ms: int) -> None:
         """Pass one record on. Raises BadRecord or msgspec.MsgspecError for one that cannot be used."""
+        if record.content is Content.ALERT:
+            self._alerts.on_record(record.value, record.appended_ms, now_ms)
+            return
         state = self.symbols.get(record.symbol)
         if state is None:
             state = self._new_symbol(record.symbol)
@@ -155,6 +160,8 @@ class Hub:
                     self._start_anew(channel, LiveName(*_split(name, state.symbol)), now_ms)
         if content is Content.TICKER and self._tickers is not None:
             self._start_anew(self._tickers, LiveName(TICKERS), now_ms)
+        if content is Content.ALERT and self._alerts.channel is not None:
+            self._start_anew(self._alerts.channel, LiveName(ALERTS), now_ms)
 
     def _start_anew(self, channel: LiveChannel, name: LiveName, now_ms: int) -> None:
         channel.forget()
@@ -196,6 +203,8 @@ class Hub:
     def _find_live(self, name: LiveName) -> LiveChannel | None:
         if name.kind == TICKERS:
             return self._tickers
+        if name.kind == ALERTS:
+            return self._alerts.channel
         state = self.symbols.get(name.symbol)
         return state.live.get(name.within_symbol) if state is not None else None
 
@@ -205,6 +214,8 @@ class Hub:
             channel = LiveChannel(str(name), now_ms, is_state=name.kind in STATE_CHANNELS)
             if name.kind == TICKERS:
                 self._tickers = channel
+            elif name.kind == ALERTS:
+                self._alerts.channel = channel
             else:
                 state = self.symbols.get(name.symbol) or self._new_symbol(name.symbol)
                 state.live[name.within_symbol] = channel
@@ -218,6 +229,8 @@ class Hub:
                 state.open_bars(interval, self._limits)
 
     def _snapshot(self, channel: LiveChannel, name: LiveName, now_ms: int) -> bytes:
+        if name.kind == ALERTS:
+            return channel.snapshot(stamp(NO_TIMES, None, now_ms), self._alerts.snapshot())
         if name.kind == TICKERS:
             self._changed_tickers.clear()
             held = (state.newest.get(Content.TICKER) for state in self.symbols.values())
@@ -274,6 +287,9 @@ class Hub:
 
     def on_second_tick(self, now_ms: int) -> None:
         """Once a second: publish `tickers`, drop channels that nobody has listened to for a while."""
+        self._alerts.forget_old(now_ms)
+        if self._alerts.channel is not None and self._is_over(self._alerts.channel, now_ms):
+            self._alerts.channel = None
         tickers = self._tickers
         if tickers is not None:
             held = (self.symbols[symbol].newest[Content.TICKER].value for symbol in self._changed_tickers)

@@ -14,6 +14,7 @@ ALLOWED_CHANNELS: Final = (
     *(f"kline:SYMBOL:{interval}" for interval in Interval),
     *(f"{kind}:SYMBOL" for kind in CHANNEL_KINDS[1:]),
     "tickers",
+    "alerts:operator",
 )
 PLAIN_STREAMS: Final = frozenset(
     {"trade", "depth20", "depth20@100ms", "depth", "depth@100ms", "bookTicker", "miniTicker"}
@@ -23,7 +24,8 @@ FACT_STREAMS: Final = frozenset({"trade", "depth", "depth@100ms"})
 
 
 class Content(StrEnum):
-    """What a Kafka record is about. All but the first two pass on as they are, in the channel of this name."""
+    """What a Kafka record is about. All but the first two and the last pass on as they are, in the channel of this
+    name."""
 
     SECOND = "second"
     CANDLE = "candle"
@@ -33,6 +35,7 @@ class Content(StrEnum):
     BEST = "best"
     TICKER = "ticker"
     FEED = "feed"
+    ALERT = "alert"
 
 
 class BadName(ValueError):
@@ -75,8 +78,8 @@ def parse_channel(text: str) -> LiveName:
     """The channel named `text`. Raises BadName."""
     kind, *rest = text.split(":")
     try:
-        if kind == "tickers" and not rest:
-            return LiveName(kind)
+        if text in ("tickers", "alerts:operator"):
+            return LiveName(text)
         if kind == "kline" and len(rest) == 2:
             return LiveName(kind, _exact_symbol(rest[0]), Interval.parse(rest[1]))
         if kind in CHANNEL_KINDS[1:] and len(rest) == 1:

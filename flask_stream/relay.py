@@ -49,6 +49,7 @@ LOOK_BACK_MS: Final[dict[Content, int | None]] = {
     Content.BEST: 60_000,
     Content.TICKER: 60_000,
     Content.FEED: None,
+    Content.ALERT: None,
 }
 MAX_QUEUED_RECORDS: Final = 20_000
 QUEUE_PAUSE_S: Final = 0.01
@@ -73,6 +74,7 @@ class Relay:
             topics.book_ticker.name: Content.BEST,
             topics.mini_ticker.name: Content.TICKER,
             topics.feed_outage.name: Content.FEED,
+            topics.operator_alert.name: Content.ALERT,
         }
         self._to_begin, self._to_catch_up = set(contents), set(contents)
         self._readers = [
