@@ -2,6 +2,7 @@
 
 healthz: 200 while nothing is known to be wrong, else 503 with the reasons.
 readyz: 200 once the room has said that it is ready and nothing is wrong, else 503.
+Both tell the newest warning or error that was logged.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Gauge, generate_latest
+
+from runtime.logs import newest_error
 
 REQUEST_TIMEOUT_S = 5
 BUILD = Gauge("chart_build_info", "Which version of which room this is; always 1", ["room", "version"])
@@ -77,7 +80,7 @@ def serve(health: Health, port: int, host: str = "127.0.0.1") -> int:
                 self._answer(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST)
             elif self.path in ("/healthz", "/readyz"):
                 status, body = health.report(readiness=self.path == "/readyz")
-                self._answer(status, json.dumps(body).encode(), "application/json")
+                self._answer(status, json.dumps(body | {"last_error": newest_error()}).encode(), "application/json")
             else:
                 self._answer(404, b'{"allowed": ["/healthz", "/readyz", "/metrics"]}', "application/json")
 

@@ -9,6 +9,23 @@ from typing import TextIO
 import structlog
 from structlog.stdlib import BoundLogger
 
+MAX_ERROR_CHARACTERS = 300
+#: The newest warning or error of this process, in one line; at most one.
+_newest_error: list[str] = []
+
+
+def newest_error() -> str | None:
+    """The newest warning or error that was logged, with its time; None = there was none."""
+    return _newest_error[0] if _newest_error else None
+
+
+def _remember(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    if event.get("level") in ("warning", "error", "critical"):
+        why = event.get("error") or event.get("reason") or ""
+        text = f"{event.get('timestamp')} {event.get('event')} {why}".strip()
+        _newest_error[:] = [" ".join(text.split())[:MAX_ERROR_CHARACTERS]]
+    return event
+
 
 def configure(room: str, level: str = "INFO", *, as_json: bool = True, stream: TextIO | None = None) -> None:
     """Route structlog and the standard library's logging to stdout (or `stream`), each line bound to `room`."""
@@ -18,6 +35,7 @@ def configure(room: str, level: str = "INFO", *, as_json: bool = True, stream: T
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _remember,
     ]
     renderer: structlog.types.Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty())
