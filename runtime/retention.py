@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from runtime.topic_logs import TopicLog
+if TYPE_CHECKING:
+    from runtime.topic_logs import TopicLog
 
 ROWS_PER_CALL = 1_000
 WEIGHT_PER_CALL = 2
@@ -23,13 +25,18 @@ FOREVER_MS = -1
 
 @dataclass(frozen=True)
 class Rules:
-    """What decides how long a topic's records live. `delete_delay_ms`: how long the files outlive the records."""
+    """What decides how long a topic's records live.
+
+    `delete_delay_ms`: how long the files outlive the records. `retention_bytes`: -1 = no limit by size.
+    """
 
     retention_ms: int
     segment_ms: int
     segment_bytes: int
     check_interval_ms: int
     delete_delay_ms: int = 60_000
+    retention_bytes: int = -1
+    is_log_append_time: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,15 @@ class OutageCost:
 
 def rules_of(log: TopicLog, check_interval_ms: int) -> Rules:
     """The broker's present settings of a topic."""
-    return Rules(log.retention_ms, log.segment_ms, log.segment_bytes, check_interval_ms, log.delete_delay_ms)
+    return Rules(
+        retention_ms=log.retention_ms,
+        segment_ms=log.segment_ms,
+        segment_bytes=log.segment_bytes,
+        check_interval_ms=check_interval_ms,
+        delete_delay_ms=log.delete_delay_ms,
+        retention_bytes=log.retention_bytes,
+        is_log_append_time=log.is_log_append_time,
+    )
 
 
 def flow_of(log: TopicLog, check_interval_ms: int, now_ms: int) -> Flow:

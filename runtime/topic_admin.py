@@ -102,6 +102,28 @@ async def _create(admin: AIOKafkaAdminClient, topic: Topic, settings: TopicSetti
     return Difference(topic.name, "topic", None, f"{topic.partitions} partitions", altered=True)
 
 
+async def alter_each(bootstrap_servers: str, wanted: Mapping[str, dict[str, str]]) -> tuple[list[str], str]:
+    """Give each topic its settings, by name; returns the names of those that took them, and why the rest did not.
+
+    An empty reason = none is left. Never raises for a broker that is away.
+    """
+    taken: list[str] = []
+    reason = ""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id="topic_admin")
+    try:
+        await admin.start()
+        for name, config in wanted.items():
+            if await _alter(admin, name, config):
+                taken.append(name)
+            else:
+                reason = f"the broker refuses the settings of {name}"
+    except (KafkaError, OSError) as error:
+        reason = f"the broker does not answer: {error}"
+    finally:
+        await admin.close()
+    return taken, reason
+
+
 async def _alter(admin: AIOKafkaAdminClient, name: str, wanted: dict[str, str]) -> bool:
     """True when the broker has taken the settings; what it says against them goes to stderr."""
     resource = ConfigResource(ConfigResourceType.TOPIC, name, wanted)

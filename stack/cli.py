@@ -11,26 +11,19 @@ from typing import Annotated
 import typer
 
 from runtime.clock import SystemClock, sleep_s
-from stack import check, status
-from stack.layout import Layout
+from stack import status
+from stack.find import find_layout
 from stack.log_files import follow as follow_log
 from stack.log_files import newest
+from stack.operate_commands import add_to
 from stack.program import EngineError
+from stack.retention_command import retention
 
 STOP_WAIT_S = 15.0
 LOG_LINES = 200
 
 app = typer.Typer(name="candlewire", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-def find_layout() -> Layout:
-    """The stack of DATA_DIR. Ends with exit code 2 when the settings cannot be used."""
-    try:
-        return Layout(check.read(os.environ).data_dir)
-    except check.SettingsError as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
-        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -135,22 +128,7 @@ def topics(as_json: JsonFlag = False) -> None:
         print(f"{row['topic']:14} {row['kind']:6} {amount}  oldest {age}")
 
 
-@app.command()
-def retention(as_json: JsonFlag = False) -> None:
-    """How long records can be read, from the broker's present settings."""
-    from stack.broker import read
-    from stack.topics import retention_report
-
-    _, found, now_ms = read(find_layout())
-    report = retention_report(found, now_ms)
-    if as_json:
-        print(json.dumps(report, indent=1))
-        return
-    print(f"the broker looks for old segments each {report['check_interval_ms'] / 1000:.0f} s")
-    for row in report["topics"]:
-        age = row["predicted_oldest_age_s"]
-        note = "  (idle)" if row["idle"] else ""
-        print(f"{row['topic']:14} oldest record {age['min']:.0f} to {age['max']:.0f} s{note}")
+app.command("retention")(retention)
 
 
 @app.command()
@@ -173,6 +151,8 @@ def backup(as_json: JsonFlag = False) -> None:
     else:
         print(f"{done.file} ({done.bytes / 1024**2:.1f} MiB)")
 
+
+add_to(app)
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

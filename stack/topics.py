@@ -1,11 +1,10 @@
-"""`candlewire topics` and `candlewire retention`: what the broker holds, and what its settings let it hold."""
+"""`candlewire topics`: what the broker holds."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from market.topics import Topics
-from runtime.retention import is_idle, predicted
 from runtime.topic_logs import BrokerLogs
 
 
@@ -27,23 +26,6 @@ def topics_report(declared: Topics, logs: BrokerLogs, now_ms: int) -> dict[str, 
             }
             for log in logs.topics
         ]
-    }
-
-
-def retention_report(logs: BrokerLogs, now_ms: int) -> dict[str, Any]:
-    """How old the oldest readable record of a topic can be, from the broker's present settings."""
-    return {
-        "check_interval_ms": logs.check_interval_ms,
-        "topics": [
-            {
-                "topic": log.topic,
-                "retention_ms": log.retention_ms,
-                "segment_ms": log.segment_ms,
-                "idle": is_idle(log, logs.check_interval_ms, now_ms),
-                "predicted_oldest_age_s": predicted(log, logs.check_interval_ms, now_ms),
-            }
-            for log in logs.topics
-        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""The stack's pure pieces: ports, crontab, generated configuration, lock files, predicted retention."""
+"""The stack's pure pieces: ports, crontab, generated configuration, lock files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from runtime.clock import ManualClock
-from runtime.topic_logs import BrokerLogs, TopicLog
 from stack import check, cli, cron, ports, status, up
 from stack.backup import prune
 from stack.doctor import locked_versions
@@ -26,7 +25,6 @@ from stack.log_files import newest
 from stack.program import EngineError, Program
 from stack.status import RoomStatus
 from stack.supervise import configuration
-from stack.topics import retention_report
 
 
 def test_chosen_ports_are_remembered_while_they_are_free(tmp_path: Path) -> None:
@@ -129,12 +127,6 @@ def test_the_supervisor_stops_rooms_before_engines_and_never_shows_a_percent_sig
     assert command[command.index("--die") + 1] == "INT"
     assert command[command.index("--user") + 1] == "userns"
     assert parser.get("program:producer", "environment") == 'HEALTH_PORT="20001"'
-
-
-def test_an_empty_topic_may_hold_nothing() -> None:
-    logs = BrokerLogs(10_000, (TopicLog("t", 1, 900_000, 60_000, 0, None, None),))
-    (row,) = retention_report(logs, now_ms=1)["topics"]
-    assert row["predicted_oldest_age_s"] == {"min": 0, "max": 970}
 
 
 def test_only_the_newest_dumps_are_kept(tmp_path: Path) -> None:
