@@ -145,12 +145,14 @@ SPECTACULAR_SETTINGS = {
     "VERSION": APP_VERSION,
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "DESCRIPTION": "Market data in Binance's dialect (/api/v3) and our own (/api/v1). The messages of the live "
-    "WebSocket are described in docs/LIVE.md. Weight per address and minute is limited (API_WEIGHT_PER_MINUTE); "
-    "429 says in Retry-After when to come again.",
+    "DESCRIPTION": "Market data in Binance's dialect (/api/v3), TradingView's (/udf) and our own (/api/v1). "
+    "The messages of the live WebSocket are described in docs/LIVE.md. "
+    "Weight per address and minute is limited (API_WEIGHT_PER_MINUTE); 429 says in Retry-After when to come again.",
     "ENUM_NAME_OVERRIDES": {"StoredIntervalEnum": [interval.value for interval in STORED_INTERVALS]},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
+        "webapp.api.native.examples.add_native_examples",
         "webapp.api.binance.schema.add_binance_paths",
+        "webapp.api.udf.schema.add_udf_paths",
     ],
 }

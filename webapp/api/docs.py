@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from drf_spectacular.generators import SchemaGenerator
@@ -18,6 +19,7 @@ def _operations() -> list[dict[str, Any]]:
     document = make().get_schema(request=None, public=True)
     return [
         {
+            "method": method.upper(),
             "path": path,
             "summary": operation.get("summary", ""),
             "about": operation.get("description", ""),
@@ -26,9 +28,10 @@ def _operations() -> list[dict[str, Any]]:
                 {"status": status, "about": answer.get("description", "") or "the answer"}
                 for status, answer in operation["responses"].items()
             ],
+            "example": _example(operation["responses"]),
         }
         for path, methods in sorted(document["paths"].items())
-        for operation in [methods["get"]]
+        for method, operation in methods.items()
     ]
 
 
@@ -42,6 +45,14 @@ def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
         "allowed": ", ".join(map(str, schema.get("enum", []))),
         "example": parameter.get("example", examples[0] if examples else ""),
     }
+
+
+def _example(answers: dict[str, Any]) -> str:
+    """The example of the answer 200, as JSON; empty where there is none."""
+    content = answers.get("200", {}).get("content", {}).get("application/json", {})
+    named = [example["value"] for example in content.get("examples", {}).values()]
+    example = content.get("example", named[0] if named else None)
+    return "" if example is None else msgspec.json.encode(example).decode()
 
 
 def docs(request: HttpRequest) -> HttpResponse:
