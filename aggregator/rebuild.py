@@ -23,6 +23,7 @@ from aggregator.publish import to_candle
 from aggregator.settings import AggregatorSettings
 from aggregator.sql import AS_CANDLE
 from aggregator.stored_seconds import FIELDS, stored_second
+from market.errors import UnknownSymbol
 from market.interval import HOUR_MS, SECOND_MS, STORED_INTERVALS, Interval
 from market.kline import VALUE_COLUMNS, Candle, Kline, Source
 from market.rollup import roll_up
@@ -155,7 +156,10 @@ def _rebuild_stored(symbol: str | None, from_ms: int, to_ms: int, *, is_applied:
     """The report on one symbol or all, and how many bars were marked for the roll-up."""
     report = Report()
     with connect(load(AggregatorSettings).database_url, "rebuild") as connection:
-        for found, watermark_ms, first_ms in connection.execute(SYMBOLS, [symbol, symbol]).fetchall():
+        known = connection.execute(SYMBOLS, [symbol, symbol]).fetchall()
+        if symbol is not None and not known:
+            raise UnknownSymbol(f"{symbol} has no seconds here; leave --symbol out for all that have")
+        for found, watermark_ms, first_ms in known:
             end_ms = min(to_ms, Interval.M1.floor(watermark_ms))
             span = Span(found, max(from_ms, Interval.M1.floor(first_ms)), end_ms, first_ms)
             rebuild(connection, span, report)
@@ -175,6 +179,8 @@ def main(arguments: list[str]) -> int:
         parser.error("--to must lie after --from")
     try:
         report, marked = _rebuild_stored(options.symbol, options.start, options.end, is_applied=options.apply)
+    except UnknownSymbol as error:
+        parser.error(str(error))
     except DatabaseError as error:
         sys.stderr.write(f"not recomputed: {error}\n")
         return 1

@@ -93,10 +93,18 @@ def test_bars_of_the_exchange_and_of_dropped_seconds_are_left_out(database: Conn
     change(database, f"delete from kline_1s where open_time < {at(16)}")
     code, found = told()
     assert (code, found["differences"]) == (0, [])
-    assert told("--symbol", "NOTHING")[1]["compared"] == 0
 
 
 def test_a_range_that_ends_before_it_begins_is_a_usage_error() -> None:
     with pytest.raises(SystemExit) as error:
         rebuild.main(["--from", "60000", "--to", "60000"])
     assert error.value.code == 2
+
+
+def test_a_symbol_without_seconds_is_a_usage_error(
+    database: Connection[TupleRow], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        rebuild.main([*WHOLE, "--symbol", "NOSUCHUSDT"])
+    assert ended.value.code == 2
+    assert "NOSUCHUSDT has no seconds here" in capsys.readouterr().err
