@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
@@ -29,6 +28,7 @@ from runtime.clock import SystemClock
 from runtime.database import Connection, DatabaseError, TupleRow, connect
 from runtime.exchange_rest import MAX_KLINE_ROWS, ExchangeRest, RestRefused, RestUnavailable
 from runtime.settings import load
+from runtime.time_text import parse_time_ms
 
 #: Each with a connection of its own; one asks the exchange while the other one's seconds are added up.
 WORKERS: Final = 2
@@ -149,10 +149,7 @@ def _of_exchange(rest: ExchangeRest, span: Span) -> list[Kline]:
 
 def time_ms(text: str) -> int:
     """ms or ISO 8601 (UTC where no zone is given), down to the minute."""
-    if text.isdigit():
-        return Interval.M1.floor(int(text))
-    time = datetime.fromisoformat(text)
-    return Interval.M1.floor(int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000))
+    return Interval.M1.floor(parse_time_ms(text))
 
 
 def _audit_stored(symbol: str | None, from_ms: int | None, to_ms: int | None) -> list[Minute]:

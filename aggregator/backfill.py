@@ -14,7 +14,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -22,10 +21,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
 
 from aggregator import repair_sql as sql
+from aggregator.missing import Range, Refused, record_missing, reopen
 from aggregator.repair import Limits, Repair, alone
-from aggregator.repair_store import add_gaps, lock_ledger, mark_hours, note_try, settle
 from aggregator.settings import AggregatorSettings
-from market.interval import HOUR_MS, SECOND_MS, Interval
 from market.ledger import OPEN
 from market.symbol import parse_symbol
 from runtime import logs
@@ -33,6 +31,7 @@ from runtime.clock import Clock, SystemClock, sleep_s
 from runtime.database import Connection, DatabaseError, TupleRow, connect
 from runtime.exchange_rest import ExchangeRest, RestUnavailable
 from runtime.settings import load
+from runtime.time_text import parse_time_ms
 
 #: How long to wait for another repair to stand aside, and for a further try that is due later.
 LOCK_WAIT_S: Final = 60.0
@@ -40,19 +39,6 @@ RETRY_WAIT_S: Final = 90.0
 POLL_S: Final = 0.2
 WITHOUT_ROWS: Final = ("absent", "unrepairable", OPEN)
 FAR_MS: Final = 253_402_300_799_000
-
-
-class Refused(Exception):
-    """The command cannot do what was asked; the text says why."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Seconds of one symbol; times ms, end exclusive."""
-
-    symbol: str
-    from_ms: int
-    to_ms: int
 
 
 @dataclass
@@ -72,49 +58,6 @@ class Report:
     def is_complete(self) -> bool:
         """Nothing is missing that the exchange has."""
         return not (self.unrepairable or self.open)
-
-
-def record_missing(
-    connection: Connection[TupleRow], symbol: str, from_ms: int | None, to_ms: int | None
-) -> tuple[Range, int]:
-    """Open gaps for the unaccounted seconds: the range that is meant, cut to the watermark, and how many they are.
-
-    A range before the symbol's first second is recorded up to it: the account has no holes. Raises Refused."""
-    row = connection.execute(sql.ACCOUNT_SPAN, [symbol]).fetchone()
-    connection.commit()
-    if row is None or row[0] is None:
-        raise Refused(f"{symbol} has no seconds here: follow it (SYMBOLS), then its first seconds come by themselves")
-    first_ms, watermark_ms = row
-    start = first_ms if from_ms is None else Interval.S1.floor(from_ms)
-    end = watermark_ms if to_ms is None else min(Interval.S1.floor(to_ms), watermark_ms)
-    if start >= end:
-        raise Refused(f"nothing of {symbol} lies between these times: its seconds end at {watermark_ms}")
-    record_end, recorded = max(end, first_ms), 0
-    for part in range(start, record_end, HOUR_MS):
-        with connection.transaction():
-            lock_ledger(connection, symbol)
-            part_end = min(part + HOUR_MS, record_end)
-            rows = connection.execute(sql.UNACCOUNTED, [part, part_end, symbol, symbol]).fetchall()
-            if rows:
-                add_gaps(connection, symbol, [second_ms for (second_ms,) in rows], "operator")
-        recorded += len(rows)
-    return Range(symbol, start, end), recorded
-
-
-def reopen(connection: Connection[TupleRow], symbol: str | None, from_ms: int, to_ms: int) -> list[Range]:
-    """Gaps that were given up or absent within the range are open again. What was opened."""
-    rows = connection.execute(sql.SETTLED_WITHOUT_ROWS, [symbol, symbol, to_ms, from_ms]).fetchall()
-    connection.commit()
-    opened = [Range(name, max(start, from_ms), min(end, to_ms)) for name, start, end in rows]
-    for part in opened:
-        with connection.transaction():
-            lock_ledger(connection, part.symbol)
-            times = range(part.from_ms, part.to_ms, SECOND_MS)
-            settle(connection, part.symbol, times, OPEN, None)
-            span = (part.from_ms, part.to_ms)
-            note_try(connection, part.symbol, span, OPEN, attempts=0, next_in_s=None, error=None)
-            mark_hours(connection, part.symbol, times)
-    return opened
 
 
 def missing_s(connection: Connection[TupleRow], part: Range) -> dict[str, int]:
@@ -211,21 +154,15 @@ def _wait_for_turn(connection: Connection[TupleRow], clock: Clock, work: Callabl
     raise Refused(f"another repair has been at work for {LOCK_WAIT_S:.0f} s; try again later")
 
 
-def _time_ms(text: str) -> int:
-    """ms or ISO 8601 (UTC where no zone is given)."""
-    if text.isdigit():
-        return int(text)
-    time = datetime.fromisoformat(text)
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="candlewire backfill", description="Fill what is missing of a symbol.")
     parser.add_argument("symbol", nargs="?", type=parse_symbol, metavar="SYMBOL")
     parser.add_argument(
-        "--from", dest="start", type=_time_ms, help="ms or ISO 8601; default: the symbol's first second"
+        "--from", dest="start", type=parse_time_ms, help="ms or ISO 8601; default: the symbol's first second"
     )
-    parser.add_argument("--to", dest="end", type=_time_ms, help="ms or ISO 8601, exclusive; default: its watermark")
+    parser.add_argument(
+        "--to", dest="end", type=parse_time_ms, help="ms or ISO 8601, exclusive; default: its watermark"
+    )
     parser.add_argument("--reopen", action="store_true", help="open again what was given up or absent in the range")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)

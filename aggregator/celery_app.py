@@ -15,6 +15,7 @@ _EVERY_S = {
     "retention": 3600.0,
     "audit": 2.0,
     "completeness": 5.0,
+    "operate": 2.0,
 }
 
 app = Celery("aggregator", include=["aggregator.tasks"])

@@ -24,7 +24,7 @@ from runtime.logs import get_logger
 
 #: Every task may run at the same time as the others, each waiting for the exchange or the database; one more so that
 #: none waits for another.
-THREADS = 8
+THREADS = 9
 STOP_MARGIN_S = 0.5
 
 log = get_logger(__name__)

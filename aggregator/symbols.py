@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from market.symbol import SymbolInfo
 from runtime.database import Connection, TupleRow
 from runtime.exchange_rest import ExchangeRest
 from runtime.logs import get_logger
+from runtime.operations.room_control import chosen
 from runtime.symbol_choice import SymbolChoice
 
 UPSERT_SYMBOL = """
@@ -24,22 +27,34 @@ where (market_symbol.base_asset, market_symbol.quote_asset, market_symbol.status
 LEAVE_OTHERS = """
 update market_symbol set is_followed = false, updated_at = now() where is_followed and symbol <> all(%s::text[])
 """
+CHOICES = "select symbol, is_wanted from symbol_choice order by updated_at, symbol"
 
 log = get_logger(__name__)
 
 
 def refresh_symbols(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice) -> None:
-    """Ask the exchange and bring the table up to date: what is followed, in the order of SYMBOLS.
+    """Ask the exchange and bring the table up to date: what is followed, in the order of SYMBOLS and then of adding.
 
     A symbol that the exchange does not know is logged and left out. Raises RestUnavailable, RestRefused.
     """
     symbols = choice.resolve(rest)
     infos = {info.symbol: info for info in rest.symbol_infos()}
+    with connection.transaction():
+        declare(connection, infos, chosen(symbols, choices(connection)))
+
+
+def choices(connection: Connection[TupleRow]) -> dict[str, bool]:
+    """What operators chose beside SYMBOLS, the oldest choice first."""
+    return dict(connection.execute(CHOICES).fetchall())
+
+
+def declare(connection: Connection[TupleRow], infos: Mapping[str, SymbolInfo], symbols: Sequence[str]) -> None:
+    """These symbols are followed, in this order, and no others; within the caller's transaction."""
     unknown = [symbol for symbol in symbols if symbol not in infos]
     if unknown:
         log.warning("symbols_unknown_to_exchange", symbols=unknown)
     followed = [symbol for symbol in symbols if symbol in infos]
-    with connection.transaction(), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.executemany(UPSERT_SYMBOL, [_values(infos[symbol], rank) for rank, symbol in enumerate(followed)])
         cursor.execute(LEAVE_OTHERS, [followed])
 

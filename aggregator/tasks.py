@@ -52,3 +52,9 @@ def audit() -> None:
 def completeness() -> None:
     """Hours whose rows or gaps changed are counted anew."""
     current().completeness()
+
+
+@app.task(name="aggregator.operate")
+def operate() -> None:
+    """What operators have asked for."""
+    current().operate()

@@ -11,6 +11,7 @@ from aggregator.audit_minutes import audit_due, waiting
 from aggregator.completeness import mark_running, mark_uncounted, recount
 from aggregator.first_seconds import FirstSeconds
 from aggregator.history import History
+from aggregator.operate import operate
 from aggregator.publish import BrokerAway, Publisher, publish
 from aggregator.repair import Limits, Repair
 from aggregator.retention import apply_retention
@@ -24,6 +25,7 @@ from runtime.errors import Retryable
 from runtime.exchange_rest import ExchangeRest, RestRefused
 from runtime.health import Health
 from runtime.logs import get_logger
+from runtime.operations.room_control import RoomControl
 from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 from runtime.symbol_choice import SymbolChoice
 
@@ -33,6 +35,9 @@ EXCHANGE_MAX_DELAY_S = 10.0
 #: Hours that were never counted are looked for this seldom; recounts of one run, in transactions of their own.
 UNCOUNTED_EVERY_S = 60.0
 MAX_RECOUNTS = 10
+
+#: The one step that a pause does not stop.
+OPERATE = "operate"
 
 WINDOWS = Counter("aggregate_windows", "Minutes rolled up, by outcome", ["outcome"])
 LATENESS_S = Gauge("aggregate_lateness_seconds", "How far the oldest dirty minute lies behind the watermark")
@@ -69,7 +74,8 @@ class Work:
         self._backoffs: dict[str, Backoff] = {}
         self._not_before_s: dict[str, float] = {}
         self._running = {
-            name: threading.Lock() for name in ("history", "repair", "symbols", "retention", "audit", "completeness")
+            name: threading.Lock()
+            for name in ("history", "repair", "symbols", "retention", "audit", "completeness", "operate")
         }
         self._rest = ExchangeRest(settings.rest_urls(), clock, settings.history_weight_per_minute)
         self._publisher = Publisher(settings.kafka_bootstrap_servers)
@@ -77,13 +83,16 @@ class Work:
         self._history = History(self._rest, clock, settings.history_bars)
         self._first_seconds = FirstSeconds(self._rest, clock, settings.history_seconds)
         self._repair = Repair(self._rest, clock, Limits.of(settings))
+        self._control = RoomControl(settings.database_url, "aggregator", settings.data_dir, health)
 
     def install(self) -> None:
-        """Make this the set that the tasks of the process use."""
+        """Make this the set that the tasks of the process use, and listen to operators."""
         _current[:] = [self]
+        self._control.start()
 
     def close(self) -> None:
         """Before the process ends."""
+        self._control.stop()
         self._publisher.close()
 
     def roll_up(self) -> None:
@@ -167,6 +176,10 @@ class Work:
 
     _uncounted_at_s = 0.0
 
+    def operate(self) -> None:
+        """What operators have asked for, also while the room is paused."""
+        self._alone("operate", OPERATE, lambda: operate(self._connection(), self._rest, self._symbols))
+
     def retention(self) -> None:
         """Drop old partitions and prune."""
         self._alone("retention", "retention", self._retain)
@@ -188,6 +201,10 @@ class Work:
 
     def _step(self, needs: str, step: Callable[[], object]) -> None:
         """Do it; when something is away, say so in health and leave it alone for a while (full jitter)."""
+        is_paused = self._control.told.is_paused
+        self._control.applied(is_paused=is_paused)
+        if is_paused and needs != OPERATE:
+            return
         if self._clock.monotonic_s() < self._not_before_s.get(needs, 0.0):
             return
         backoff = self._backoffs.setdefault(needs, _new_backoff(needs))

@@ -23,6 +23,7 @@ import contextlib
 
 from inserter import meter
 from inserter.batch import Batch, BatchBuilder, rows_of
+from inserter.operate import CheckpointMoved, Operator
 from inserter.positions import LogRange, Positions
 from inserter.postgres_store import PostgresStore
 from inserter.rows import copy_text
@@ -49,6 +50,7 @@ from runtime.kafka_client import (
 )
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
+from runtime.operations.room_control import RoomControl
 from runtime.retry import ENGINE_MAX_DELAY_S, Backoff
 
 GROUP = "inserter"
@@ -59,6 +61,7 @@ OFFSETS_TIMEOUT_S = 10.0
 CONSUMER_STOP_TIMEOUT_S = 2.0
 #: Rows handled before the writer gets its turn: with more, the database would wait for us between two statements.
 TURN_ROWS = 1_000
+PAUSE_POLL_S = 0.5
 GROUP_COMMIT_EVERY_S = 1.0
 GROUP_COMMIT_TIMEOUT_S = 5.0
 
@@ -101,14 +104,25 @@ class Inserter:
         ]
         self._bad_share = BadShare(settings.inserter_bad_max_share)
         self._group_committed_s = 0.0
+        self._control = RoomControl(settings.database_url, "inserter", settings.data_dir, health)
 
     async def run(self) -> None:
         """Until asked to stop. Raises Fenced when another inserter has taken over."""
+        self._control.start()
+        try:
+            await self._run_sessions()
+        finally:
+            self._control.stop()
+
+    async def _run_sessions(self) -> None:
+        await asyncio.to_thread(self._control.wait_first)
         while not self._stop.is_set:
             try:
                 await self._session()
             except PositionsLost as error:
                 log.warning("positions_lost", reason=str(error))
+            except CheckpointMoved as moved:
+                log.warning("checkpoint_moved", reason=str(moved))
             except (DatabaseError, KafkaError, OSError, TimeoutError) as error:
                 if isinstance(error, DatabaseError) and not is_retryable(error):
                     raise
@@ -160,40 +174,62 @@ class Inserter:
         self._health.set_ready()
         log.info("reading", epoch=self._positions.epoch, partitions=len(partitions))
         try:
-            await self._read(consumer, writer, watch)
+            await self._read(consumer, writer, watch, Operator(store, connection, writer, self._positions))
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
 
-    async def _read(self, consumer: KafkaConsumer, writer: Writer, watch: Watch) -> None:
-        """Collect the next batch while the one before is being written."""
+    async def _read(self, consumer: KafkaConsumer, writer: Writer, watch: Watch, operator: Operator) -> None:
+        """Collect the next batch while the one before is being written; between two of them serve the operators."""
         offsets = {p: position.read_offset for p, position in self._positions.by_partition.items()}
-        collecting = asyncio.create_task(self._collect(consumer, offsets))
+        collecting: asyncio.Task[Batch] | None = None
         try:
             while not self._stop.is_set:
-                batch = await collecting
+                if collecting is None:
+                    await self._while_paused(consumer, operator)
+                    collecting = asyncio.create_task(self._collect(consumer, offsets))
+                    continue
+                batch, collecting = await collecting, None
                 if watch.topic_changed:
                     raise PositionsLost("a topic was made again or has grown")
-                collecting = asyncio.create_task(self._collect(consumer, offsets))
-                await writer.list_unheard(batch, watch.log_ends)
-                if not batch.record_count and not batch.unheard_until_ms:
-                    continue
-                if self._bad_share.is_too_large(batch):
-                    await self._halt()
+                if not self._control.told.is_paused:
+                    collecting = asyncio.create_task(self._collect(consumer, offsets))
+                if not await self._write(consumer, writer, watch, batch):
                     return
-                started_s = watch.writing_since_s = self._clock.monotonic_s()
-                await writer.write(batch)
-                watch.writing_since_s = None
-                meter.BATCH_SECONDS.observe(self._clock.monotonic_s() - started_s)
-                self._backoff.reset()
-                self._health.clear_problem("inserter")
-                watch.committed(batch)
-                await self._tell_kafka(consumer)
+                await operator.serve(consumer, self._topics, self._clock)
         finally:
-            collecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OffsetOutOfRangeError, PositionsLost, KafkaError):
-                await collecting
+            if collecting is not None:
+                collecting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, OffsetOutOfRangeError, PositionsLost, KafkaError):
+                    await collecting
+
+    async def _write(self, consumer: KafkaConsumer, writer: Writer, watch: Watch, batch: Batch) -> bool:
+        """The batch, if there is anything in it. False when too much of what comes is bad."""
+        await writer.list_unheard(batch, watch.log_ends)
+        if not batch.record_count and not batch.unheard_until_ms:
+            return True
+        if self._bad_share.is_too_large(batch):
+            await self._halt()
+            return False
+        started_s = watch.writing_since_s = self._clock.monotonic_s()
+        await writer.write(batch)
+        watch.writing_since_s = None
+        meter.BATCH_SECONDS.observe(self._clock.monotonic_s() - started_s)
+        self._backoff.reset()
+        self._health.clear_problem("inserter")
+        watch.committed(batch)
+        await self._tell_kafka(consumer)
+        return True
+
+    async def _while_paused(self, consumer: KafkaConsumer, operator: Operator) -> None:
+        """Until the room may read. The place is kept, the broker goes on being watched, operators go on being
+        served."""
+        while self._control.told.is_paused and not self._stop.is_set:
+            self._control.applied(is_paused=True)
+            await operator.serve(consumer, self._topics, self._clock)
+            await self._stop.wait(PAUSE_POLL_S)
+        self._control.applied(is_paused=False)
 
     async def _collect(self, consumer: KafkaConsumer, offsets: dict[TopicPartition, int]) -> Batch:
         """The next batch; its COPY text is made here, while the database works on the batch before."""

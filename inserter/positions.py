@@ -106,6 +106,21 @@ class Positions:
                 }
             )
 
+    async def rewind(self, store: Store, offsets: Mapping[TopicPartition, int]) -> int:
+        """Set checkpoints back within the caller's transaction, under a new epoch: whatever was read before this can
+        no longer be committed. The epoch, for `rewound` after the commit. Raises Fenced."""
+        stored = await store.load_checkpoints({partition.topic for partition in self.by_partition})
+        epoch = self._epoch_among(stored.values()) + 1
+        await store.claim_checkpoints({p: replace(checkpoint, epoch=epoch) for p, checkpoint in stored.items()})
+        await store.advance_checkpoints(
+            [Advance(p, stored[p].topic_id, epoch, stored[p].next_offset, offset) for p, offset in offsets.items()]
+        )
+        return epoch
+
+    def rewound(self, epoch: int) -> None:
+        """The checkpoints are set back; reading must begin anew."""
+        self.epoch = epoch
+
     def _epoch_among(self, stored: Collection[Checkpoint]) -> int:
         """Ours, or the next one when we have none yet. Raises Fenced."""
         highest = max((checkpoint.epoch for checkpoint in stored), default=0)

@@ -68,6 +68,10 @@ class Writer:
             if symbol not in unfollowed and end_ms > self._watermarks.get(symbol, end_ms)
         }
 
+    def watermark_ms(self, symbol: str) -> int | None:
+        """How far the symbol has come; None when nothing of it is stored."""
+        return self._watermarks.get(symbol)
+
     async def write(self, batch: Batch) -> None:
         """The batch, all or nothing. Data that the store refuses become dead letters.
 

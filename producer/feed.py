@@ -72,20 +72,15 @@ class Feed:
 
     def __init__(self, keys: Iterable[StreamKey], topics: Topics, buffer: Buffer, clock: Clock, bad: BadShare) -> None:
         self._buffer, self._clock, self._bad = buffer, clock, bad
-        topic_of = _topic_of(topics)
+        self._topic_of = _topic_of(topics)
         self._outage_lane = buffer.add_lane(topics.feed_outage, topics.feed_outage.name, RANK_FEED)
         self._dead_lane = buffer.add_lane(topics.dead_frame, topics.dead_frame.name, RANK_BAD_FRAME)
-        lanes: dict[Stream, Lane] = {}
+        self._lanes: dict[Stream, Lane] = {}
         self._channels: dict[str, _Channel] = {}
-        now_ms = clock.now_ms()
+        #: streams that were wanted once: what still comes of them is nobody's fault
+        self._left: set[str] = set()
         for key in keys:
-            lane = lanes.get(key.stream)
-            if lane is None:
-                topic = topic_of[key.stream]
-                rank = RANK_FACT if topic.kind is TopicKind.FACT else RANK_REPLACEABLE
-                lane = lanes[key.stream] = buffer.add_lane(topic, key.stream.value, rank)
-            state = OutageState(key.symbol, key.stream, step_ms_of(key.stream), first_missing_ms(key.stream, now_ms))
-            self._channels[key.name] = _Channel(key, lane, Silence(key.stream), state, Dedup(), set())
+            self._open_channel(key)
         self.messages: Counter[str] = Counter()
         self.duplicates: Counter[str] = Counter()
         self.bad_frames = 0
@@ -93,12 +88,47 @@ class Feed:
         self.newest_received_ms: dict[str, int] = {}
         self.on_delivered: dict[str, Callable[[str], None]] = {}
 
+    def _open_channel(self, key: StreamKey) -> _Channel:
+        lane = self._lanes.get(key.stream)
+        if lane is None:
+            topic = self._topic_of[key.stream]
+            rank = RANK_FACT if topic.kind is TopicKind.FACT else RANK_REPLACEABLE
+            lane = self._lanes[key.stream] = self._buffer.add_lane(topic, key.stream.value, rank)
+        first_ms = first_missing_ms(key.stream, self._clock.now_ms())
+        state = OutageState(key.symbol, key.stream, step_ms_of(key.stream), first_ms)
+        channel = _Channel(key, lane, Silence(key.stream), state, Dedup(), set())
+        self._channels[key.name] = channel
+        self._left.discard(key.name)
+        return channel
+
     def report_start(self) -> None:
         """Write down that a producer starts now: what came before, this process cannot know."""
-        now_ms = self._clock.now_ms()
         for channel in self._channels.values():
-            key = channel.key
-            self._put_outage(start_mark(key.symbol, key.stream, channel.outage.next_event_ms, now_ms))
+            self._mark_start(channel)
+
+    def _mark_start(self, channel: _Channel) -> None:
+        key = channel.key
+        self._put_outage(start_mark(key.symbol, key.stream, channel.outage.next_event_ms, self._clock.now_ms()))
+
+    def add(self, keys: Iterable[StreamKey]) -> None:
+        """These streams are wanted too, as if a producer started for them now."""
+        for key in keys:
+            self._mark_start(self._open_channel(key))
+
+    def remove(self, keys: Iterable[StreamKey]) -> None:
+        """These streams are not wanted any more: what does not come of them is not missing."""
+        for key in keys:
+            self._channels.pop(key.name, None)
+            self._left.add(key.name)
+
+    def pause(self, keys: Iterable[StreamKey], detail: str) -> None:
+        """Nothing listens to these streams, because an operator wants it so: out from their next event on."""
+        for key in keys:
+            channel = self._channels[key.name]
+            channel.carriers.clear()
+            channel.dedup.after_cut()
+            channel.silence.on_cut()
+            self._open_outage(channel, GapCause.DOWNTIME, detail)
 
     def on_frame(self, connection: str, frame: bytes) -> ControlFrame | None:
         """One text frame as it came. Returns it when it is a control frame, which the connection must handle.
@@ -118,6 +148,8 @@ class Feed:
                 return control
             stream = envelope.stream
             channel = self._channels.get(stream)
+            if channel is None and stream in self._left:
+                return None
             if channel is None:
                 raise BadFrame(f"nobody asked for the stream {stream}")
             event = decode_event(stream, envelope.data, received_at_ms)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from producer.buffer import Buffer
-from producer.connections import plan_connections
+from producer.connections import StreamKey
 from producer.feed import BadShare, Feed, TooManyBadFrames
 from producer.metrics import ProducerMetrics
 from producer.publish import Linger, Pump
+from producer.roster import Roster
 from producer.settings import ProducerSettings
-from producer.slots import Exchange, Slot
+from producer.slots import Exchange
 from producer.symbols import check_symbols, wanted_symbols
 from runtime.clock import Clock, new_random
 from runtime.exchange_rest import ExchangeRest
@@ -19,6 +20,7 @@ from runtime.kafka_batches import BatchProducer, open_batches
 from runtime.kafka_client import load_topics
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
+from runtime.operations.room_control import RoomControl, chosen
 from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 from runtime.symbol_choice import SymbolChoice
 
@@ -34,15 +36,20 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
     rest = ExchangeRest(settings.rest_urls(), clock)
     rest_backoff = Backoff(rng, max_delay_s=REST_MAX_DELAY_S, quick_tries=STARTING_TRIES)
     choice = SymbolChoice(settings.symbols, settings.source, settings.exchange_rest_url, settings.data_dir)
-    symbols = await wanted_symbols(choice, rest, health, rest_backoff, stop)
-    if not symbols:
+    configured = await wanted_symbols(choice, rest, health, rest_backoff, stop)
+    if not configured:
         return
-    plan = plan_connections(symbols, settings.stream_list(), settings.streams_per_connection)
+    control = RoomControl(settings.database_url, "producer", settings.data_dir, health)
+    control.start()
+    await asyncio.to_thread(control.wait_first)
+    symbols = chosen(configured, control.told.choices) or configured
     buffer = Buffer(settings.produce_buffer_bytes)
     bad_share = BadShare(settings.bad_frame_window_frames, settings.bad_frame_max_share)
-    feed = Feed((key for keys in plan for key in keys), load_topics(), buffer, clock, bad_share)
+    keys = [StreamKey(symbol, stream) for symbol in symbols for stream in settings.stream_list()]
+    feed = Feed(keys, load_topics(), buffer, clock, bad_share)
     feed.report_start()
     exchange = Exchange(settings, feed, clock, rng, health, stop)
+    roster = Roster(exchange, settings.stream_list(), configured)
     linger = Linger(
         settings.produce_fact_linger_ms / 1000, settings.produce_bulk_linger_ms / 1000, settings.produce_stall_s
     )
@@ -58,13 +65,13 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
         backoff = Backoff(rng, max_delay_s=ENGINE_MAX_DELAY_S)
         return await open_batches(settings.kafka_bootstrap_servers, "producer", health, backoff, stop)
 
-    log.info("starting", symbols=len(symbols), connections=len(plan), streams=settings.streams)
+    log.info("starting", symbols=len(symbols), streams=settings.streams)
     pumping = asyncio.create_task(pump.run(open_client))
     checking = asyncio.create_task(check_symbols(symbols, rest, health, Backoff(rng, max_delay_s=60.0), stop))
-    slots = [asyncio.create_task(Slot(f"c{n}", keys, exchange).run()) for n, keys in enumerate(plan, 1)]
+    listening = asyncio.create_task(roster.run(symbols, control))
     stopping = asyncio.create_task(stop.wait())
     try:
-        done, _ = await asyncio.wait({*slots, pumping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({listening, pumping, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     except TooManyBadFrames as error:
@@ -72,7 +79,8 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
         raise SystemExit(1) from None
     finally:
         stop.set()
-        await asyncio.gather(*slots, return_exceptions=True)
+        control.stop()
+        await asyncio.gather(listening, return_exceptions=True)
         await pump.finish(FLUSH_TIMEOUT_S)
         checking.cancel()
         await asyncio.gather(pumping, checking, stopping, return_exceptions=True)

@@ -73,6 +73,12 @@ class Session:
             raise CannotConnect(f"{base_url}: {error or type(error).__name__}") from error
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._ask())]
 
+    def change(self, added: Sequence[str], removed: Sequence[str]) -> None:
+        """Ask for these streams too, and for those no more."""
+        self.names = tuple(name for name in self.names if name not in removed) + tuple(added)
+        self._subscriptions.change(added, removed)
+        self._wake_writer.set()
+
     async def close(self, *, unsubscribe: bool = False) -> None:
         """Leave; bounded by CLOSE_TIMEOUT_S twice. What has arrived until now has been handed on."""
         if self._socket is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from market.stream import Stream
-from runtime.settings import ExchangeSettings, KafkaSettings, RoomSettings, split_list
+from runtime.settings import DatabaseSettings, ExchangeSettings, KafkaSettings, RoomSettings, split_list
 
 
 class FeedSettings(ExchangeSettings):
@@ -38,8 +38,8 @@ class FeedSettings(ExchangeSettings):
         return tuple(dict.fromkeys(Stream(name) for name in split_list(self.streams)))
 
 
-class ProducerSettings(RoomSettings, KafkaSettings, FeedSettings):
-    """The producer's settings."""
+class ProducerSettings(RoomSettings, KafkaSettings, DatabaseSettings, FeedSettings):
+    """The producer's settings. The database only says what operators want; the producer works without it."""
 
     produce_buffer_bytes: int = Field(
         64 * 1024 * 1024, ge=1024 * 1024, description="most bytes that wait for the broker before records are dropped"

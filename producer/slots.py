@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,12 +52,13 @@ class Exchange:
 class Slot:
     """One connection's place: `name` is c1, c2, ...; each session in it is c1.1, c1.2, ..."""
 
-    def __init__(self, name: str, keys: tuple[StreamKey, ...], exchange: Exchange) -> None:
+    def __init__(self, name: str, keys: tuple[StreamKey, ...], exchange: Exchange, stop: Stop | None = None) -> None:
+        """`stop` ends this one alone; without it the end of all is its end."""
         self.name = name
-        self._names = tuple(key.name for key in keys)
-        #: These come each second, trades or not: when all of them rest, the exchange is silent.
-        self._seconds = {key.name for key in keys if key.stream is Stream.KLINE_1S}
+        self.keys = keys
         self._x = exchange
+        self._stop = stop or exchange.stop
+        self._living: set[Session] = set()
         self._hosts = Hosts(exchange.settings.ws_urls())
         max_delay_s = exchange.settings.reconnect_max_delay_s
         self._backoff = Backoff(exchange.rng, FIRST_DELAY_S, max_delay_s, quick_tries=STARTING_TRIES)
@@ -70,11 +72,22 @@ class Slot:
         self._silence_not_before_s = 0.0
         self._listener = Listener(self._on_frame, exchange.feed.on_listening, self._on_shutdown)
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(key.name for key in self.keys)
+
+    def change(self, added: Sequence[StreamKey], removed: Collection[StreamKey]) -> None:
+        """Carry these streams too, and those no more, on the connections that are there."""
+        gone = [key.name for key in self.keys if key in removed]
+        self.keys = tuple(key for key in self.keys if key not in removed) + tuple(added)
+        for session in self._living:
+            session.change([key.name for key in added], gone)
+
     async def run(self) -> None:
         """Until asked to stop. Raises what is no end of a connection: too many bad frames, or a bug."""
         current: Session | None = None
         try:
-            while not self._x.stop.is_set:
+            while not self._stop.is_set:
                 if current is None:
                     current = await self._connect()
                 elif current.ended.done():
@@ -90,9 +103,9 @@ class Slot:
 
     async def _connect(self) -> Session | None:
         """A new session, waiting as long as it takes; None when asked to stop meanwhile."""
-        while not self._x.stop.is_set:
+        while not self._stop.is_set:
             delay_s = self._backoff.next_delay_s() if self._sessions_opened else 0.0
-            if await self._x.stop.wait(max(delay_s, self._budget_wait_s())):
+            if await self._stop.wait(max(delay_s, self._budget_wait_s())):
                 return None
             session = await self._try_once()
             if session is not None:
@@ -106,9 +119,12 @@ class Slot:
         self._x.budget.take(self._x.clock.monotonic_s())
         session = Session(f"{self.name}.{self._sessions_opened}", self._names, self._listener, self._x.clock)
         url = self._hosts.current()
+        self._living.add(session)
+        session.ended.add_done_callback(lambda _: self._living.discard(session))
         try:
             await session.open(url, self._x.settings.max_frame_bytes)
         except CannotConnect as error:
+            self._living.discard(session)
             self._hosts.failed()
             self._x.feed.on_unreachable(self._names, f"exchange cannot be reached: {error}")
             self._x.health.set_problem(self.name, f"exchange cannot be reached: {error}")
@@ -135,7 +151,9 @@ class Slot:
         silent = self._x.feed.silent_streams(self._names)
         if not silent:
             self._silence_backoff.reset()
-        if self._seconds and self._seconds.issubset(silent):
+        # These come each second, trades or not: when all of them rest, the exchange is silent.
+        seconds = {key.name for key in self.keys if key.stream is Stream.KLINE_1S}
+        if seconds and seconds.issubset(silent):
             self._x.health.set_problem(f"{self.name} feed", "connected, but no kline_1s comes")
         else:
             self._x.health.clear_problem(f"{self.name} feed")
@@ -164,7 +182,7 @@ class Slot:
         feed.on_delivered[new.name] = handover.delivered
         while not (handover.is_over(self._x.clock.monotonic_s()) or new.ended.done() or old.ended.done()):
             await self._pause(new, HANDOVER_CHECK_INTERVAL_S)
-            if self._x.stop.is_set:
+            if self._stop.is_set:
                 break
         feed.on_delivered.pop(new.name, None)
         stays, goes = (old, new) if new.ended.done() else (new, old)
@@ -176,7 +194,7 @@ class Slot:
 
     async def _pause(self, session: Session, seconds: float) -> None:
         """Wait, but not beyond the session's end or the call to stop."""
-        stopping = asyncio.ensure_future(self._x.stop.wait())
+        stopping = asyncio.ensure_future(self._stop.wait())
         waits: set[asyncio.Future[Any]] = {session.ended, stopping}
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()

@@ -83,6 +83,14 @@ class Subscriptions:
         self._list_attempts = 0
         self.is_settled = not self._wanted
 
+    def change(self, added: Sequence[str], removed: Sequence[str]) -> None:
+        """From now on these too, and those no more: asked for at the same pace, then compared with the list again."""
+        self._wanted = (self._wanted | frozenset(added)) - frozenset(removed)
+        self._queue.extend(_Request("SUBSCRIBE", tuple(part)) for part in _parts(added))
+        self._queue.extend(_Request("UNSUBSCRIBE", tuple(part)) for part in _parts(removed))
+        self._list_attempts = 0
+        self.is_settled = False
+
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until `next_message` has one, or until an answer is overdue; None when nothing is left to do."""
         if self._queue:
@@ -124,14 +132,18 @@ class Subscriptions:
             self._queue.append(_Request("LIST_SUBSCRIPTIONS", ()))
 
     def _compare(self, listed: list[str]) -> None:
-        missing = sorted(self._wanted.difference(listed))
-        if not missing:
+        missing, excess = sorted(self._wanted.difference(listed)), sorted(set(listed) - self._wanted)
+        if not missing and not excess:
             self.is_settled = True
             return
         self._list_attempts += 1
         if self._list_attempts >= MAX_ATTEMPTS:
-            raise SubscriptionFailed(f"{len(missing)} streams not listed after SUBSCRIBE: {', '.join(missing[:5])}")
+            wrong = f"{len(missing)} streams not listed after SUBSCRIBE: {', '.join(missing[:5])}"
+            if not missing:
+                wrong = f"{len(excess)} streams listed after UNSUBSCRIBE: {', '.join(excess[:5])}"
+            raise SubscriptionFailed(wrong)
         self._queue.extend(_Request("SUBSCRIBE", tuple(part)) for part in _parts(missing))
+        self._queue.extend(_Request("UNSUBSCRIBE", tuple(part)) for part in _parts(excess))
 
     def _oldest_sent_s(self) -> float:
         return min(request.sent_at_s or 0.0 for request in self._open.values())

@@ -64,7 +64,7 @@ _ALL: Final = (
     Action(
         "reopen_gap",
         "Opens a gap again that was given up or that the exchange had nothing for; it is asked once more.",
-        "candlewire backfill --reopen",
+        "candlewire reopen GAP",
         (Argument("id", "id", "number of the gap"),),
     ),
     Action(

@@ -20,7 +20,9 @@ from runtime.logs import get_logger
 
 POLL_S: Final = 1.5
 STATEMENT_TIMEOUT_MS: Final = 3_000
-FIRST_WAIT_S: Final = 4.0
+FIRST_WAIT_S: Final = 2.0
+#: The schema is not there yet: nobody can have told anything.
+UNDEFINED_TABLE: Final = "42P01"
 DIRECTORY: Final = "control"
 
 #: Parameter: room.
@@ -81,9 +83,9 @@ class RoomControl:
         """After the first answer of the database, at most FIRST_WAIT_S: false when it is away."""
         return self._first.wait(FIRST_WAIT_S)
 
-    def applied(self, is_paused: bool) -> None:
+    def applied(self, *, is_paused: bool) -> None:
         """The room does so now: shown in its health, and its request is done."""
-        if is_paused != self._applied:
+        if is_paused != self._applied and (is_paused or self._applied is not None):
             log.info("paused" if is_paused else "running", by=self.told.by)
         self._applied = is_paused
         self._health.set_paused(f"paused by an operator ({self.told.by})" if is_paused else None)
@@ -99,6 +101,8 @@ class RoomControl:
             if reason != self._problem:
                 log.warning("control_not_read", reason=reason)
             self._problem = reason
+            if error.sqlstate == UNDEFINED_TABLE:
+                self._first.set()
             if self._connection is not None:
                 self._connection.close()
             self._connection = None

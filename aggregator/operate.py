@@ -1,0 +1,105 @@
+"""What operators ask of the aggregator: ranges and gaps to repair, symbols to follow or not.
+
+One request after the other, oldest first. Each may be done twice: a crash before the row is finished leaves it
+waiting. The exchange being away leaves it waiting too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aggregator import repair_sql as sql
+from aggregator.missing import Refused, record_missing, reopen
+from aggregator.symbols import choices, declare
+from market.errors import MarketError
+from runtime.database import Connection, TupleRow
+from runtime.exchange_rest import ExchangeRest, RestRefused
+from runtime.operations.requests import NotDone, Request, finish, next_waiting
+from runtime.operations.room_control import chosen
+from runtime.symbol_choice import SymbolChoice
+
+ACTIONS: Final = ("repair", "reopen_gap", "add_symbol", "remove_symbol")
+TRADING: Final = "TRADING"
+GAP: Final = f"""
+select symbol, {sql.ms("from_time")}, {sql.ms("to_time")}, state from kline_gap where id = %s and interval = '1s'
+"""
+CHOOSE: Final = """
+insert into symbol_choice (symbol, is_wanted, updated_by) values (%s, %s, %s)
+on conflict (symbol) do update set is_wanted = excluded.is_wanted, updated_at = now(), updated_by = excluded.updated_by
+"""
+
+
+def operate(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice) -> None:
+    """All requests that wait. Raises RestUnavailable, and what the driver raises."""
+    while request := next_waiting(connection, ACTIONS):
+        try:
+            detail = _do(connection, rest, choice, request)
+        except (Refused, NotDone, RestRefused, MarketError) as error:
+            with connection.transaction():
+                finish(connection, request, "failed", str(error))
+        else:
+            with connection.transaction():
+                finish(connection, request, "done", detail)
+
+
+def _do(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice, request: Request) -> str:
+    given = request.arguments
+    match request.action:
+        case "repair":
+            return _repair(connection, str(given["symbol"]), int(given["from"]), int(given["to"]))
+        case "reopen_gap":
+            return _reopen_gap(connection, int(given["id"]))
+        case "add_symbol":
+            return _add(connection, rest, choice, request)
+        case "remove_symbol":
+            return _remove(connection, rest, choice, request)
+    raise NotDone(f"the aggregator does not know {request.action}")
+
+
+def _repair(connection: Connection[TupleRow], symbol: str, from_ms: int, to_ms: int) -> str:
+    part, recorded = record_missing(connection, symbol, from_ms, to_ms)
+    opened = reopen(connection, symbol, part.from_ms, part.to_ms)
+    seconds = sum(one.to_ms - one.from_ms for one in opened) // 1000
+    return f"{recorded} s newly listed as missing, {seconds} s opened again; the repair fills them, newest first"
+
+
+def _reopen_gap(connection: Connection[TupleRow], gap_id: int) -> str:
+    row = connection.execute(GAP, [gap_id]).fetchone()
+    connection.commit()
+    if row is None:
+        raise NotDone(f"there is no gap {gap_id}")
+    symbol, from_ms, to_ms, state = row
+    if not reopen(connection, symbol, from_ms, to_ms):
+        raise NotDone(f"gap {gap_id} is {state}: only absent and unrepairable ones can be opened again")
+    return f"{(to_ms - from_ms) // 1000} s of {symbol} opened again"
+
+
+def _add(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice, request: Request) -> str:
+    symbol = str(request.arguments["symbol"])
+    infos = {info.symbol: info for info in rest.symbol_infos()}
+    if symbol not in infos:
+        raise NotDone(f"the exchange does not know {symbol}")
+    if infos[symbol].status != TRADING:
+        raise NotDone(f"{symbol} is not traded: the exchange says {infos[symbol].status}")
+    symbols = choice.resolve(rest)
+    if symbol in chosen(symbols, choices(connection)):
+        return f"{symbol} is followed already"
+    with connection.transaction():
+        connection.execute(CHOOSE, [symbol, True, request.requested_by])
+        declare(connection, infos, chosen(symbols, choices(connection)))
+    return f"{symbol} is followed: the producer asks for it within seconds, its history is being loaded"
+
+
+def _remove(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice, request: Request) -> str:
+    symbol = str(request.arguments["symbol"])
+    infos = {info.symbol: info for info in rest.symbol_infos()}
+    symbols = choice.resolve(rest)
+    followed = chosen(symbols, choices(connection))
+    if symbol not in followed:
+        raise NotDone(f"{symbol} is not followed")
+    if len(followed) == 1:
+        raise NotDone(f"{symbol} is the only symbol: the line would have nothing to do; pause the producer instead")
+    with connection.transaction():
+        connection.execute(CHOOSE, [symbol, False, request.requested_by])
+        declare(connection, infos, chosen(symbols, choices(connection)))
+    return f"{symbol} is not followed any more; what is stored stays"
