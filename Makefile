@@ -75,7 +75,8 @@ $(STAMPS)/kafka: $(STAMPS)/python kafka/jars.lock
 	@$(BIN)/python -m stack.engines.jars
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/python requirements-dev.lock
+$(STAMPS)/dev: $(STAMPS)/python requirements-dev.lock tests/udf/client.py
 	@echo "set-up: what the tests need"
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m tests.udf.client
 	@touch $@
