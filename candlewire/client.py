@@ -211,7 +211,10 @@ class Client:
             schema = self._read_export({**query, "start": start_ms}, batches)
             return pa.Table.from_batches(batches, schema=schema)
 
-        return of_kinds(self._retried(read), KLINES)
+        table = self._retried(read)
+        if "is_closed" in table.column_names:
+            table = table.filter(table.column("is_closed"))
+        return of_kinds(table, KLINES)
 
     def _read_export(self, query: dict[str, Any], batches: list[Any]) -> Any:
         """Append the batches of one answer as they come; its schema."""
