@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from runtime.settings import DatabaseSettings, ExchangeSettings, KafkaSettings, RoomSettings
+from runtime.settings import BudgetSettings, DatabaseSettings, ExchangeSettings, KafkaSettings, RoomSettings
 
 
-class AggregatorSettings(RoomSettings, KafkaSettings, DatabaseSettings, ExchangeSettings):
+class AggregatorSettings(RoomSettings, KafkaSettings, DatabaseSettings, ExchangeSettings, BudgetSettings):
     """Broker of the tasks, history and retention."""
 
     celery_broker_url: str = Field("redis://127.0.0.1:6379/0", description="broker of the Celery tasks")
-    history_weight_per_minute: int = Field(
-        3000,
-        ge=20,
-        le=6000,
-        description="background work (history, repair, audit) asks nothing more of the exchange in a minute in which "
-        "this address has used so much of its 6000 weights",
-    )
     history_bars: int = Field(1000, ge=1, le=20_000, description="bars of each interval that a new symbol gets")
     history_seconds: int = Field(
         1000, ge=0, le=86_400, description="seconds before its first that a new symbol gets for its 1s chart"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTAGE_MINUTES: Final = 30.0
 DEFAULT_WEIGHT_PER_MINUTE: Final = 3_000
+OUTAGE_MINUTES_BOUNDS: Final = (0.0, 525_600.0)
+MARGIN_BOUNDS: Final = (1.0, 1_000.0)
 #: What can be asked about, with the least and greatest value that makes sense to a broker.
 WHAT_IF: Final[Mapping[str, tuple[int, int]]] = {
     "retention_ms": (1_000, 365 * 86_400_000),

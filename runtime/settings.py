@@ -44,6 +44,18 @@ class DatabaseSettings(BaseSettings):
     )
 
 
+class BudgetSettings(BaseSettings):
+    """For who asks the exchange in the background, and who tells what that would cost."""
+
+    history_weight_per_minute: int = Field(
+        3000,
+        ge=20,
+        le=6000,
+        description="background work (history, repair, audit) asks nothing more of the exchange in a minute in which "
+        "this address has used so much of its 6000 weights",
+    )
+
+
 class ExchangeSettings(BaseSettings):
     """For rooms that talk to the exchange."""
 

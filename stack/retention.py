@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,8 @@ from runtime.database import DatabaseError, connect
 from runtime.kafka_client import load_topics
 from runtime.retention_advice import Observed
 from runtime.retention_observed import WORST, observed
-from runtime.retention_report import DEFAULT_WEIGHT_PER_MINUTE, WHAT_IF, Question, report
+from runtime.retention_report import WHAT_IF, Question, report
+from runtime.settings import BudgetSettings, load
 from stack import broker
 from stack.layout import Layout
 from stack.status import description, stack_environment, symbols
@@ -77,7 +77,7 @@ def advise(
         observed=worst(layout),
         outage_minutes=outage_minutes,
         margin=margin,
-        weight_per_minute=int(os.environ.get("HISTORY_WEIGHT_PER_MINUTE") or DEFAULT_WEIGHT_PER_MINUTE),
+        weight_per_minute=load(BudgetSettings).history_weight_per_minute,
         what_if=what_if,
     )
     answer = report(declared, logs, now_ms, question)

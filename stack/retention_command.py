@@ -10,7 +10,7 @@ import typer
 
 from runtime import logs
 from runtime.retention_advice import DEFAULT_MARGIN
-from runtime.retention_report import DEFAULT_OUTAGE_MINUTES
+from runtime.retention_report import DEFAULT_OUTAGE_MINUTES, MARGIN_BOUNDS, OUTAGE_MINUTES_BOUNDS
 from stack.find import find_layout
 
 
@@ -19,10 +19,16 @@ def retention(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     topic: Annotated[list[str] | None, typer.Option(help="only this topic; may be repeated")] = None,
     outage_minutes: Annotated[
-        float, typer.Option(min=0, max=525_600, help="what a reader's outage of so long costs")
+        float,
+        typer.Option(
+            min=OUTAGE_MINUTES_BOUNDS[0], max=OUTAGE_MINUTES_BOUNDS[1], help="what a reader's outage of so long costs"
+        ),
     ] = DEFAULT_OUTAGE_MINUTES,
     margin: Annotated[
-        float, typer.Option(min=1, max=1000, help="how many times the worst outage and a restart should fit")
+        float,
+        typer.Option(
+            min=MARGIN_BOUNDS[0], max=MARGIN_BOUNDS[1], help="how many times the worst outage and a restart should fit"
+        ),
     ] = DEFAULT_MARGIN,
     what_if: Annotated[
         list[str] | None,

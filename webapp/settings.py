@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from runtime.settings import DatabaseSettings, ExchangeSettings, KafkaSettings, RoomSettings, split_list
+from runtime.settings import BudgetSettings, DatabaseSettings, ExchangeSettings, KafkaSettings, RoomSettings, split_list
 
 MIN_TOKEN_LENGTH: Final = 32
 
@@ -17,7 +17,7 @@ def _long_enough(token: SecretStr) -> SecretStr:
     return token
 
 
-class WebappSettings(DatabaseSettings, KafkaSettings, RoomSettings):
+class WebappSettings(DatabaseSettings, KafkaSettings, BudgetSettings, RoomSettings):
     """Settings of `webapp`."""
 
     port: int = Field(8000, ge=0, le=65535, description="port of pages and HTTP API; 0 = any free one")

@@ -20,6 +20,7 @@ from runtime.kafka_client import KafkaError, load_topics
 from runtime.logs import get_logger
 from runtime.settings import load, split_list
 from runtime.topic_admin import TopicSettings
+from runtime.topic_logs import BrokerLogs
 from webapp.operations import assemble, engines, log_book, scrape
 from webapp.operations.alerts import AlertBook, Key, Limits, judge
 from webapp.operations.database_side import Away, DatabaseSide, Written
@@ -56,12 +57,20 @@ class Newest(NamedTuple):
     json: bytes
 
 
+class SeenLogs(NamedTuple):
+    """The broker's topics as they were at `at_ms`."""
+
+    at_ms: int
+    logs: BrokerLogs
+
+
 class Collector:
     """Collects until the process ends. `newest` may be called from every thread."""
 
     def __init__(self, settings: WebappSettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._newest: Newest | None = None
+        self.newest_logs: SeenLogs | None = None
         self._first = threading.Event()
         self._bounds = assemble.Bounds(
             source=settings.source,
@@ -123,6 +132,8 @@ class Collector:
             self._ask_broker(), self._ask_rooms(), engines.ask_valkey(self._settings.celery_broker_url)
         )
         now_ms = self._clock.now_ms()
+        if broker is not None:
+            self.newest_logs = SeenLogs(now_ms, broker.logs)
         found: list[EngineRow] = [
             assemble.broker_row(broker_error),
             assemble.database_row(database_error),
@@ -230,3 +241,11 @@ def start(settings: WebappSettings) -> None:
 def newest(wait_s: float) -> Newest | None:
     """The newest snapshot of this process; None when there is none yet."""
     return _running[0].newest(wait_s) if _running else None
+
+
+def newest_logs(wait_s: float) -> SeenLogs | None:
+    """The broker's topics when it answered last; None when it has not yet. Waits for the first snapshot."""
+    if not _running:
+        return None
+    _running[0].newest(wait_s)
+    return _running[0].newest_logs

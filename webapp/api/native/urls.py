@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from webapp.api.native import views
-from webapp.operations import actions, figures
+from webapp.operations import actions, figures, retention
 
 urlpatterns = [
     path("klines", views.KlinesView.as_view()),
@@ -19,6 +19,7 @@ urlpatterns = [
     path("status", figures.StatusView.as_view()),
     path("operator", figures.OperatorFiguresView.as_view()),
     path("operator/history", figures.OperatorHistoryView.as_view()),
+    path("retention", retention.RetentionView.as_view()),
     path("operator/actions", actions.ActionsView.as_view()),
     path("operator/actions/<str:action>", actions.PerformView.as_view()),
     path("operator/actions/<str:action>/preview", actions.PreviewView.as_view()),
