@@ -170,6 +170,7 @@ OF_ROOMS = {
     "audit": ("aggregator.audit", "Compare each minute with the exchange's own, and with its seconds."),
     "backfill": ("aggregator.backfill", "Fill what is missing of a symbol from the exchange."),
     "rebuild": ("aggregator.rebuild", "Recompute candles from their seconds and report differences."),
+    "export": ("webapp.export", "Rows into a file: CSV, Parquet, Arrow, or the exchange's archive layout."),
     "bench": ("bench", "The benchmarks, each against a reference measured in the same run."),
 }
 

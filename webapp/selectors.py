@@ -40,14 +40,17 @@ def ms(column: str) -> str:
     return f"(extract(epoch from {column}) * 1000)::bigint"
 
 
+#: Parameter, three times: the symbol.
+SYMBOL_EXISTS: Final = """
+    select exists(select from market_symbol where symbol = %s)
+        or exists(select from aggregated_kline where symbol = %s)
+        or exists(select from kline_1s where symbol = %s)
+"""
+
+
 def symbol_exists(symbol: str) -> bool:
     """Whether we know the symbol: declared, or with rows of its own."""
-    query = """
-        select exists(select from market_symbol where symbol = %s)
-            or exists(select from aggregated_kline where symbol = %s)
-            or exists(select from kline_1s where symbol = %s)
-    """
-    return bool(fetch(query, [symbol] * 3)[0][0])
+    return bool(fetch(SYMBOL_EXISTS, [symbol] * 3)[0][0])
 
 
 class Symbol(msgspec.Struct, frozen=True, kw_only=True):

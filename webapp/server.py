@@ -28,6 +28,8 @@ from webapp.settings import WebappSettings
 GRACEFUL_TIMEOUT_S = 2
 KEEPALIVE_S = 75
 DATABASE_CHECK_S = 2.0
+#: A thread waits at most so long for a client that reads nothing of its answer.
+ANSWER_STALL_S = 30
 #: A thread waits at most so long for the next bytes of a request; gunicorn itself would wait for ever.
 REQUEST_READ_S = 3
 MAX_REQUEST_LINE_BYTES = 8190
@@ -112,9 +114,10 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SystemExit(2) from None
     # Head and body of an answer are two writes: the second would wait 40 ms for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Accepted sockets inherit both (Linux). A read that waits too long ends in BlockingIOError, whose traceback says
-    # nothing of use.
+    # Accepted sockets inherit them (Linux). A read or write that waits too long ends in BlockingIOError: its traceback
+    # says nothing of use.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", REQUEST_READ_S, 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", ANSWER_STALL_S, 0))
     logging.getLogger("gunicorn.error").addFilter(_is_no_timeout)
     return listener
 
@@ -128,6 +131,7 @@ def _keep_database(health: Health) -> None:
     from django.db import Error, connections
 
     from webapp import schema
+    from webapp.export.encoders import preload
 
     while True:
         try:
@@ -141,6 +145,7 @@ def _keep_database(health: Health) -> None:
     connections["default"].close()
     health.set_ready()
     log.info("ready")
+    preload()
     while True:
         reader: Any = connections["reader"]
         try:

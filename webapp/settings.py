@@ -23,6 +23,10 @@ class WebappSettings(DatabaseSettings, KafkaSettings, BudgetSettings, RoomSettin
     port: int = Field(8000, ge=0, le=65535, description="port of pages and HTTP API; 0 = any free one")
     web_host: str = Field("127.0.0.1", description="address that the web server listens on; a container needs 0.0.0.0")
     web_threads: int = Field(8, ge=1, le=64, description="requests served at the same time")
+    web_max_exports: int = Field(
+        2, ge=1, le=16, description="exports served at the same time, each by one of WEB_THREADS; more are told to wait"
+    )
+    web_export_max_s: int = Field(600, ge=1, description="an export that takes longer than this is broken off")
     web_allowed_hosts: str = Field(
         "localhost,127.0.0.1,[::1]", description="comma list of the host names that the site answers to"
     )

@@ -18,30 +18,29 @@ SOURCES: Final = ["binance", "sim", "tape"]
 TIME: Final = "milliseconds since 1970, or ISO 8601 (UTC without a zone)"
 
 
-def _parameter(
-    name: str, about: str, example: object, kind: Any = OpenApiTypes.STR, **options: Any
-) -> OpenApiParameter:
+def parameter(name: str, about: str, example: object, kind: Any = OpenApiTypes.STR, **options: Any) -> OpenApiParameter:
+    """A query parameter with an example."""
     return OpenApiParameter(name, kind, description=about, examples=[OpenApiExample(str(example), example)], **options)
 
 
 def _symbol(*, required: bool) -> OpenApiParameter:
     about = "symbol in any case; /api/v1/symbols lists them" + ("" if required else "; without it all symbols")
-    return _parameter("symbol", about, "BTCUSDT", required=required)
+    return parameter("symbol", about, "BTCUSDT", required=required)
 
 
 def _interval(allowed: Sequence[str], default: str | None) -> OpenApiParameter:
     about = "length of the bars; case-sensitive"
-    return _parameter("interval", about, default or "1m", enum=list(allowed), required=default is None, default=default)
+    return parameter("interval", about, default or "1m", enum=list(allowed), required=default is None, default=default)
 
 
 def _range(default: str, longest: str) -> list[OpenApiParameter]:
     return [
-        _parameter("from", f"start, inclusive: {TIME}; default {default} before the end, at most {longest}", "0"),
-        _parameter("to", f"end, exclusive: {TIME}; default the newest stored moment", "2026-11-21T12:00:00Z"),
+        parameter("from", f"start, inclusive: {TIME}; default {default} before the end, at most {longest}", "0"),
+        parameter("to", f"end, exclusive: {TIME}; default the newest stored moment", "2026-11-21T12:00:00Z"),
     ]
 
 
-_PROBLEM = inline_serializer(
+PROBLEM: Final = inline_serializer(
     "Problem",
     {
         "type": s.CharField(),
@@ -53,23 +52,24 @@ _PROBLEM = inline_serializer(
         "allowed": s.JSONField(required=False),
     },
 )
-_ERRORS: Final = {
-    (400, "application/problem+json"): OpenApiResponse(_PROBLEM, "a parameter cannot be used"),
-    (404, "application/problem+json"): OpenApiResponse(_PROBLEM, "no such symbol"),
-    (429, "application/problem+json"): OpenApiResponse(_PROBLEM, "weight used up; Retry-After says for how long"),
-    (503, "application/problem+json"): OpenApiResponse(_PROBLEM, "the database does not answer"),
+ERRORS: Final = {
+    (400, "application/problem+json"): OpenApiResponse(PROBLEM, "a parameter cannot be used"),
+    (404, "application/problem+json"): OpenApiResponse(PROBLEM, "no such symbol"),
+    (429, "application/problem+json"): OpenApiResponse(PROBLEM, "weight used up; Retry-After says for how long"),
+    (503, "application/problem+json"): OpenApiResponse(PROBLEM, "the database does not answer"),
 }
 
 
-def _operation(
+def operation(
     name: str, summary: str, parameters: list[OpenApiParameter], fields: dict[str, s.Field[Any, Any, Any, Any]]
 ) -> dict[str, Any]:
+    """A read whose answer is the source's name and these fields, and the problems there can be."""
     body = inline_serializer(name, {"source": s.ChoiceField(SOURCES, help_text="where the data come from"), **fields})
     return {
         "summary": summary,
         "operation_id": name[0].lower() + name[1:],
         "parameters": parameters,
-        "responses": {(200, "application/json"): body, **_ERRORS},
+        "responses": {(200, "application/json"): body, **ERRORS},
         "tags": ["v1"],
     }
 
@@ -104,17 +104,17 @@ _GAP_FIELDS: Final[dict[str, s.Field[Any, Any, Any, Any]]] = {
     "last_error": s.CharField(allow_null=True, help_text="why the last try failed"),
 }
 
-KLINES: Final = _operation(
+KLINES: Final = operation(
     "Klines",
     "Candles with their provenance",
     [
         _symbol(required=True),
         _interval([i.value for i in Interval], None),
-        _parameter("limit", "how many rows, 1 to 1000; default 500", 1000, OpenApiTypes.INT),
-        _parameter("start", f"oldest open time, inclusive: {TIME}", "1700000000000"),
-        _parameter("end", f"end of the open times, exclusive: {TIME}", "2026-11-21T12:00:00Z"),
-        _parameter("cursor", "next_cursor of the answer before: the page before it in time", "1700000000000"),
-        _parameter(
+        parameter("limit", "how many rows, 1 to 1000; default 500", 1000, OpenApiTypes.INT),
+        parameter("start", f"oldest open time, inclusive: {TIME}", "1700000000000"),
+        parameter("end", f"end of the open times, exclusive: {TIME}", "2026-11-21T12:00:00Z"),
+        parameter("cursor", "next_cursor of the answer before: the page before it in time", "1700000000000"),
+        parameter(
             "known_at", f"closed candles as they stood at that moment, not for 1s: {TIME}", "2026-11-21T12:00:00Z"
         ),
     ],
@@ -126,7 +126,7 @@ KLINES: Final = _operation(
         "next_cursor": s.CharField(allow_null=True, help_text="null = nothing older"),
     },
 )
-SYMBOLS: Final = _operation(
+SYMBOLS: Final = operation(
     "Symbols",
     "The followed symbols",
     [],
@@ -150,7 +150,7 @@ SYMBOLS: Final = _operation(
         ),
     },
 )
-GAPS: Final = _operation(
+GAPS: Final = operation(
     "Gaps",
     "The gap ledger",
     [_symbol(required=False), *_range("a day", "366 days")],
@@ -164,7 +164,7 @@ _SERIES_FIELDS: Final[dict[str, s.Field[Any, Any, Any, Any]]] = {
     "from_ms": s.IntegerField(),
     "to_ms": s.IntegerField(),
 }
-MINUTES: Final = _operation(
+MINUTES: Final = operation(
     "Minutes",
     "The ledger strip: state of each bar",
     [
@@ -181,7 +181,7 @@ MINUTES: Final = _operation(
         "gaps": _many("MinutesGap", _GAP_FIELDS),
     },
 )
-COMPLETENESS: Final = _operation(
+COMPLETENESS: Final = operation(
     "Completeness",
     "Seconds stored and missing, by hour",
     [_symbol(required=False), *_range("a day", "31 days")],
@@ -197,13 +197,13 @@ COMPLETENESS: Final = _operation(
         )
     },
 )
-AUDIT: Final = _operation(
+AUDIT: Final = operation(
     "Audit",
     "Our minutes against the exchange's own",
     [
         _symbol(required=False),
         *_range("a day", "31 days"),
-        _parameter("state", "only minutes of this state; the counts are of all", "different", enum=AUDIT_STATES),
+        parameter("state", "only minutes of this state; the counts are of all", "different", enum=AUDIT_STATES),
     ],
     {
         "from_ms": s.IntegerField(),
@@ -233,7 +233,7 @@ AUDIT: Final = _operation(
         ),
     },
 )
-REVISIONS: Final = _operation(
+REVISIONS: Final = operation(
     "Revisions",
     "What candles were before they were revised",
     [
@@ -246,7 +246,7 @@ REVISIONS: Final = _operation(
         "rows": _rows(REVISION_COLUMNS),
     },
 )
-CHECKPOINTS: Final = _operation(
+CHECKPOINTS: Final = operation(
     "Checkpoints",
     "How far reading and storing is",
     [],
@@ -268,7 +268,7 @@ CHECKPOINTS: Final = _operation(
         ),
     },
 )
-STATUS: Final = _operation(
+STATUS: Final = operation(
     "Status",
     "The verdict, and how each reader keeps up",
     [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from webapp.api.native import views
+from webapp.api.native import export, views
 from webapp.operations import actions, figures, retention
 
 urlpatterns = [
@@ -16,6 +16,8 @@ urlpatterns = [
     path("audit", views.AuditView.as_view()),
     path("revisions", views.RevisionsView.as_view()),
     path("checkpoints", views.CheckpointsView.as_view()),
+    path("export", export.ExportView.as_view()),
+    path("export/manifests/<str:export_id>", export.ManifestView.as_view()),
     path("status", figures.StatusView.as_view()),
     path("operator", figures.OperatorFiguresView.as_view()),
     path("operator/history", figures.OperatorHistoryView.as_view()),
