@@ -24,6 +24,7 @@ BENCHES = {
     "latency": "bench.latency",
     "audit": "bench.audit",
     "backfill": "bench.backfill",
+    "http": "bench.http_dialects",
     "proof": "bench.proof_share",
 }
 

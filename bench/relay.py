@@ -102,7 +102,8 @@ def _compile(compiler: str, name: str, directory: Path) -> Path:
     return program
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -139,7 +140,7 @@ def _figures(watching: subprocess.Popen[str], cpu_s: float) -> Figures:
 
 
 def _floor(broadcast: Path, viewers: Path) -> Figures:
-    port = _free_port()
+    port = free_port()
     arguments = [port, CLIENTS, PER_SECOND, SECONDS, MESSAGE_BYTES]
     command = [*_on_core(SERVER_CORE), str(broadcast), *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -214,7 +215,7 @@ def _measure(
     symbol: str = SYMBOL,
 ) -> Figures:
     """CPU is counted from the moment when all viewers have joined to the last message."""
-    port, health_port = _free_port(), _free_port()
+    port, health_port = free_port(), free_port()
     with ExitStack() as stack:
         server = stack.enter_context(start(port, health_port))
         stack.callback(end, server)

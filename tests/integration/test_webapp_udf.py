@@ -135,7 +135,8 @@ def test_marks_are_gaps_and_revisions(webapp: WebappProcess) -> None:
     query = {"symbol": "SIMULATED:BTCUSDT", "from": END_S - 3600, "to": END_S, "resolution": "1"}
     found = get(webapp, "marks", **query)
     assert (found["label"], found["time"]) == (["G", "R"], [GAP_MS // 1000] * 2)
-    assert "30 s" in found["text"][0] and "silence, open" in found["text"][0]
+    assert "30 s" in found["text"][0]
+    assert "silence, open" in found["text"][0]
     assert {len(column) for column in found.values()} == {2}
     (axis,) = get(webapp, "timescale_marks", **query)
     assert (axis["time"], axis["tooltip"]) == (GAP_MS // 1000, [found["text"][0]])
@@ -178,27 +179,30 @@ def test_errors_are_of_the_dialect_and_name_what_is_allowed(
 
 
 @pytest.mark.parametrize(
-    ("settled", "live"),
+    ("settled", "live", "keep"),
     [
         (
             f"/udf/history?symbol=BTCUSDT&resolution=1&from=0&to={END_S - 61}",
             f"/udf/history?symbol=BTCUSDT&resolution=1&from=0&to={END_S + 60}",
+            "public, max-age=30",
         ),
         (
             f"/api/v3/klines?symbol=BTCUSDT&interval=1m&endTime={END_MS - 60_001}",
             "/api/v3/klines?symbol=BTCUSDT&interval=1m",
+            "public, max-age=30",
         ),
         (
             f"/api/v1/klines?symbol=BTCUSDT&interval=1m&end={END_MS - 60_000}",
             "/api/v1/klines?symbol=BTCUSDT&interval=1m",
+            "public, no-cache",
         ),
     ],
 )
 def test_what_is_over_may_be_kept_and_is_asked_for_again_by_its_etag(
-    webapp: WebappProcess, settled: str, live: str
+    webapp: WebappProcess, settled: str, live: str, keep: str
 ) -> None:
     first = webapp.http.get(settled)
-    assert first.headers["Cache-Control"] == "public, max-age=30"
+    assert first.headers["Cache-Control"] == keep
     again = webapp.http.get(settled, headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert webapp.http.get(settled, headers={"If-None-Match": '"another"'}).content == first.content

@@ -12,6 +12,8 @@ import msgspec
 #: A repair or a revision shows after this long at the latest.
 SETTLED_MAX_AGE_S: Final = 30
 SETTLED: Final = f"public, max-age={SETTLED_MAX_AGE_S}"
+#: For our own pages, which must see a repair at once: kept, but never used without asking.
+ASKED_AGAIN: Final = "public, no-cache"
 LIVE: Final = "no-cache, no-store, must-revalidate"
 
 

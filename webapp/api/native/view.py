@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from webapp.api.caching import ASKED_AGAIN, LIVE
 from webapp.api.limits import LIMITER, address_of
 from webapp.api.native.problems import TooManyRequests
 
@@ -27,6 +28,8 @@ class NativeView(APIView):
             raise TooManyRequests(wait_s)
 
 
-def answer(body: dict[str, Any]) -> Response:
-    """The body with the source's name, never kept by caches."""
-    return Response({"source": settings.ROOM.source, **body}, headers={"Cache-Control": "no-store"})
+def answer(body: dict[str, Any], *, is_settled: bool = False) -> Response:
+    """The body with the source's name; where all of it is over, caches may keep it and ask whether it stands."""
+    return Response(
+        {"source": settings.ROOM.source, **body}, headers={"Cache-Control": ASKED_AGAIN if is_settled else LIVE}
+    )

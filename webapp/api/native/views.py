@@ -18,7 +18,7 @@ from webapp.api.native.view import NativeView, answer
 from webapp.forming_bars import native_klines_to_now
 from webapp.kline_selectors import NATIVE_COLUMNS, Page
 from webapp.proof_selectors import MAX_HOURS, REVISION_COLUMNS, audited, completeness, klines_known_at, revisions
-from webapp.selectors import market_list
+from webapp.selectors import Rows, market_list
 
 CLOCK: Final = SystemClock()
 DEFAULT_ROWS: Final = 500
@@ -46,13 +46,15 @@ class KlinesView(NativeView):
         last_ms = min(before) - 1 if before else None
         known_at_ms = parameters.known_at_ms(query, interval)
         page = Page(start_ms, last_ms, limit, oldest_first=False)
-        rows = []
+        rows: Rows = []
         if known_at_ms is not None:
             rows = klines_known_at(symbol, interval, page, known_at_ms)
         elif last_ms is None or last_ms >= 0:
             rows = native_klines_to_now(symbol, interval, page)
-        body = {"symbol": symbol, "interval": interval.value, "columns": NATIVE_COLUMNS, "rows": rows}
-        return answer({**body, "next_cursor": str(rows[0][0]) if len(rows) == limit else None})
+        body: dict[str, Any] = {"symbol": symbol, "interval": interval.value, "columns": NATIVE_COLUMNS, "rows": rows}
+        body["next_cursor"] = str(rows[0][0]) if len(rows) == limit else None
+        is_settled = last_ms is not None and _is_over(symbol, interval, last_ms, rows)
+        return answer(body, is_settled=is_settled)
 
 
 class SymbolsView(NativeView):
@@ -151,6 +153,16 @@ class CheckpointsView(NativeView):
     def get(self, request: Request) -> Response:
         """Next offset of each partition, watermark of each symbol."""
         return answer({"checkpoints": ledger.checkpoints(), "watermarks": ledger.watermarks()})
+
+
+def _is_over(symbol: str, interval: Interval, last_ms: int, rows: Rows) -> bool:
+    """Whether every bar up to the one of `last_ms` is closed and stored."""
+    newest = dict(zip(NATIVE_COLUMNS, rows[-1], strict=True)) if rows else {"is_closed": True, "revision": 0}
+    watermark_ms = ledger.newest_ms(symbol)
+    over_ms = interval.floor(last_ms) + interval.length_ms
+    return (
+        bool(newest["is_closed"]) and newest["revision"] >= 0 and watermark_ms is not None and over_ms <= watermark_ms
+    )
 
 
 def _range(request: Request, default_ms: int, maximum_ms: int) -> tuple[str | None, int, int]:
