@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Mapping
 
@@ -16,6 +17,8 @@ from runtime.clock import Clock
 from runtime.health import Health
 from runtime.kafka_client import KafkaConsumer, KafkaError, TopicPartition, TopicState, topic_states_now
 from runtime.logs import get_logger
+from runtime.retention import FOREVER_MS
+from runtime.topic_admin import retention_now
 
 GROUP = "inserter"
 ASK_EVERY_S = 2.0
@@ -71,6 +74,7 @@ class Watch:
         self._health = health
         self._clock = clock
         self._states = states
+        #: declared; the broker's own as soon as it has been asked, because operators alter it while we run
         self._retention_ms = {topic.name: settings.kafka_retention_ms or topic.retention_ms for topic in topics.all()}
         #: broker's time of the newest committed record
         self._committed_at_ms: dict[TopicPartition, int] = {}
@@ -82,7 +86,7 @@ class Watch:
             try:
                 await self._ask(consumer, positions)
                 if rounds % IDS_EVERY_ROUNDS == IDS_EVERY_ROUNDS - 1:
-                    await self._compare_ids()
+                    await self.compare_topics()
             except (KafkaError, OSError, TimeoutError) as error:
                 self._health.set_problem("kafka", f"broker does not answer: {type(error).__name__} {error}".strip())
             else:
@@ -118,21 +122,34 @@ class Watch:
         earliest = await asyncio.wait_for(consumer.beginning_offsets(partitions), ASK_TIMEOUT_S)
         latest = await asyncio.wait_for(consumer.end_offsets(partitions), ASK_TIMEOUT_S)
         self.log_ends = LogEnds(asked_at_s, latest)
+        self.tell(positions, earliest, latest)
+
+    def tell(
+        self, positions: Positions, earliest: Mapping[TopicPartition, int], latest: Mapping[TopicPartition, int]
+    ) -> None:
+        """Set lag and headroom of each partition from the ends of its log."""
         for partition, position in positions.by_partition.items():
             names = (partition.topic, str(partition.partition))
             lag = max(0, latest[partition] - position.stored_offset)
             committed_at_ms = self._committed_at_ms.get(partition)
             age_s = 0.0
-            if lag and committed_at_ms is not None:
-                age_s = max(0.0, (self._clock.now_ms() - committed_at_ms) / 1000)
+            if lag:
+                # Not known until something was committed: no figure is better than a calm one.
+                age_s = math.nan
+                if committed_at_ms is not None:
+                    age_s = max(0.0, (self._clock.now_ms() - committed_at_ms) / 1000)
             meter.EARLIEST.labels(*names).set(earliest[partition])
             meter.LATEST.labels(*names).set(latest[partition])
             meter.GROUP_LAG.labels(GROUP, *names).set(lag)
             meter.GROUP_LAG_S.labels(GROUP, *names).set(age_s)
-            meter.HEADROOM_S.labels(*names).set(self._retention_ms[partition.topic] / 1000 - age_s)
+            kept_ms = self._retention_ms[partition.topic]
+            kept_s = math.inf if kept_ms == FOREVER_MS else kept_ms / 1000
+            meter.HEADROOM_S.labels(*names).set(kept_s - age_s)
 
-    async def _compare_ids(self) -> None:
-        """A topic made again while we read keeps its name, only its id tells; and a topic may have grown."""
+    async def compare_topics(self) -> None:
+        """A topic made again while we read keeps its name, only its id tells; it may have grown, or be kept longer.
+
+        Raises KafkaError, OSError or TimeoutError."""
         now = await asyncio.wait_for(
             topic_states_now(self._settings.kafka_bootstrap_servers, list(self._states)), ASK_TIMEOUT_S
         )
@@ -140,3 +157,5 @@ class Watch:
         if changed:
             log.warning("topic_changed", topics=changed)
             self.topic_changed = True
+        servers, names = self._settings.kafka_bootstrap_servers, list(now)
+        self._retention_ms |= await asyncio.wait_for(retention_now(servers, names), ASK_TIMEOUT_S)

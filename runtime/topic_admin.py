@@ -73,6 +73,17 @@ async def read_configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str
     return found
 
 
+async def retention_now(bootstrap_servers: str, names: list[str]) -> dict[str, int]:
+    """retention.ms of the named topics, which exist, as the broker has it. Raises KafkaError or OSError."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, client_id="retention")
+    try:
+        await admin.start()
+        configs = await read_configs(admin, names) if names else {}
+    finally:
+        await admin.close()
+    return {name: int(config["retention.ms"]) for name, config in configs.items()}
+
+
 async def apply(admin: AIOKafkaAdminClient, topics: Topics, settings: TopicSettings) -> list[Difference]:
     """Create what is missing, alter what differs; returns what was found different."""
     declared = {topic.name: topic for topic in topics.all()}

@@ -69,8 +69,6 @@ def selectors(expression: str) -> list[promql_parser.VectorSelector]:
     def visit(node: promql_parser.Expr) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
             found.append(node)
-        elif isinstance(node, promql_parser.MatrixSelector):
-            found.append(node.vector_selector)
         return True
 
     promql_parser.walk(promql_parser.parse(expression), visit)
