@@ -1,4 +1,4 @@
-"""The HTTP dialects against plain SQL of the same rows, by one client on loopback: time of an answer, work of the server.
+"""The HTTP dialects against plain SQL of the same rows, by one client on loopback: time, and work of the server.
 
 The reference is COPY of the same rows to text on a connection of its own: what the database alone takes. The server
 is measured at what it is for: /api/v3/klines of 1,000 rows and /udf/history of 2,000 bars, newest and long over.
@@ -43,9 +43,10 @@ _SEED_ROWS: Final = """
           from generate_series(1, 60000) n) minutes;
     select ensure_kline_1s_day(day::date) from generate_series(now() - interval '1 day', now(), interval '1 day') day;
     insert into kline_1s
-    select 'BTCUSDT', t, t + interval '999 milliseconds', 97000.12, 97100.55, 96900.01, 97050.22, 1.5, 145575.33, 3, 0.5,
-        48525.11, n * 3, n * 3 + 2, t + interval '1 s', now(), 'stream'
-    from (select n, date_trunc('minute', now()) - interval '1 s' * (3600 - n) as t from generate_series(0, 3630) n) seconds;
+    select 'BTCUSDT', t, t + interval '999 milliseconds', 97000.12, 97100.55, 96900.01, 97050.22, 1.5, 145575.33, 3,
+        0.5, 48525.11, n * 3, n * 3 + 2, t + interval '1 s', now(), 'stream'
+    from (select n, date_trunc('minute', now()) - interval '1 s' * (3600 - n) as t
+          from generate_series(0, 3630) n) seconds;
     insert into symbol_watermark values ('BTCUSDT', 'kline_1s', now());
     analyze aggregated_kline;
     analyze kline_1s;

@@ -24,7 +24,7 @@ HOURS = make_klines("BTCUSDT", Interval.H1, END_MS, 24 * 5)
 def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebappProcess]:
     """A server with rows."""
     with psycopg.connect(module_database) as connection:
-        insert_symbols(connection, "BTCUSDT", "ETHUSDT")
+        insert_symbols(connection, "BTCUSDT", "ETHUSDT", "QUIETUSDT")
         for klines in (MINUTES, SECONDS, HOURS, make_klines("BTCUSDT", Interval.D1, END_MS, 20)):
             insert_klines(connection, klines, forming=klines is MINUTES)
         connection.execute(
@@ -181,15 +181,19 @@ def test_time_unit_that_is_none(webapp: WebappProcess) -> None:
 
 
 def test_what_is_not_stored_is_not_pretended(webapp: WebappProcess) -> None:
-    for path in ("depth", "trades", "aggTrades", "ticker/bookTicker", "nothing"):
+    for path in ("aggTrades", "historicalTrades", "nothing"):
         answer = webapp.http.get(f"/api/v3/{path}", params={"symbol": "BTCUSDT"})
         assert (answer.status_code, answer.json()["code"]) == (404, -1020)
+    for path in ("depth", "ticker/bookTicker"):
+        answer = webapp.http.get(f"/api/v3/{path}", params={"symbol": "QUIETUSDT"})
+        assert (answer.status_code, answer.json()["code"]) == (503, -1001)
+    assert get(webapp, "trades", symbol="QUIETUSDT") == []
     assert webapp.http.post("/api/v3/ping").status_code in (403, 405)
 
 
 def test_exchange_info(webapp: WebappProcess) -> None:
     info = get(webapp, "exchangeInfo")
-    assert [symbol["symbol"] for symbol in info["symbols"]] == ["BTCUSDT", "ETHUSDT"]
+    assert [symbol["symbol"] for symbol in info["symbols"]] == ["BTCUSDT", "ETHUSDT", "QUIETUSDT"]
     assert info["source"] == "sim"
     filters = {entry["filterType"]: entry for entry in info["symbols"][0]["filters"]}
     assert filters["PRICE_FILTER"]["tickSize"] == "0.01000000"
