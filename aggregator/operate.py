@@ -10,7 +10,7 @@ from typing import Final
 
 from aggregator import repair_sql as sql
 from aggregator.missing import Refused, record_missing, reopen
-from aggregator.symbols import choices, declare
+from aggregator.symbols import choices, choose
 from market.errors import MarketError
 from runtime.database import Connection, TupleRow
 from runtime.exchange_rest import ExchangeRest, RestRefused
@@ -22,10 +22,6 @@ ACTIONS: Final = ("repair", "reopen_gap", "add_symbol", "remove_symbol")
 TRADING: Final = "TRADING"
 GAP: Final = f"""
 select symbol, {sql.ms("from_time")}, {sql.ms("to_time")}, state from kline_gap where id = %s and interval = '1s'
-"""
-CHOOSE: Final = """
-insert into symbol_choice (symbol, is_wanted, updated_by) values (%s, %s, %s)
-on conflict (symbol) do update set is_wanted = excluded.is_wanted, updated_at = now(), updated_by = excluded.updated_by
 """
 
 
@@ -76,30 +72,29 @@ def _reopen_gap(connection: Connection[TupleRow], gap_id: int) -> str:
 
 def _add(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice, request: Request) -> str:
     symbol = str(request.arguments["symbol"])
-    infos = {info.symbol: info for info in rest.symbol_infos()}
-    if symbol not in infos:
+    info = rest.symbol_info(symbol)
+    if info is None:
         raise NotDone(f"the exchange does not know {symbol}")
-    if infos[symbol].status != TRADING:
-        raise NotDone(f"{symbol} is not traded: the exchange says {infos[symbol].status}")
-    symbols = choice.resolve(rest)
-    if symbol in chosen(symbols, choices(connection)):
+    if info.status != TRADING:
+        raise NotDone(f"{symbol} is not traded: the exchange says {info.status}")
+    if symbol in _followed(connection, rest, choice):
         return f"{symbol} is followed already"
-    with connection.transaction():
-        connection.execute(CHOOSE, [symbol, True, request.requested_by])
-        declare(connection, infos, chosen(symbols, choices(connection)))
+    choose(connection, symbol, info, request.requested_by)
     return f"{symbol} is followed: the producer asks for it within seconds, its history is being loaded"
 
 
 def _remove(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice, request: Request) -> str:
     symbol = str(request.arguments["symbol"])
-    infos = {info.symbol: info for info in rest.symbol_infos()}
-    symbols = choice.resolve(rest)
-    followed = chosen(symbols, choices(connection))
+    followed = _followed(connection, rest, choice)
     if symbol not in followed:
         raise NotDone(f"{symbol} is not followed")
     if len(followed) == 1:
         raise NotDone(f"{symbol} is the only symbol: the line would have nothing to do; pause the producer instead")
-    with connection.transaction():
-        connection.execute(CHOOSE, [symbol, False, request.requested_by])
-        declare(connection, infos, chosen(symbols, choices(connection)))
+    choose(connection, symbol, None, request.requested_by)
     return f"{symbol} is not followed any more; what is stored stays"
+
+
+def _followed(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoice) -> list[str]:
+    symbols = chosen(choice.resolve(rest), choices(connection))
+    connection.commit()
+    return symbols

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from market.symbol import SymbolInfo
 from runtime.database import Connection, TupleRow
 from runtime.exchange_rest import ExchangeRest
@@ -27,6 +25,12 @@ where (market_symbol.base_asset, market_symbol.quote_asset, market_symbol.status
 LEAVE_OTHERS = """
 update market_symbol set is_followed = false, updated_at = now() where is_followed and symbol <> all(%s::text[])
 """
+LEAVE = "update market_symbol set is_followed = false, updated_at = now() where symbol = %s"
+NEXT_RANK = "select coalesce(max(rank), -1) + 1 from market_symbol where is_followed"
+CHOOSE = """
+insert into symbol_choice (symbol, is_wanted, updated_by) values (%s, %s, %s)
+on conflict (symbol) do update set is_wanted = excluded.is_wanted, updated_at = now(), updated_by = excluded.updated_by
+"""
 CHOICES = "select symbol, is_wanted from symbol_choice order by updated_at, symbol"
 
 log = get_logger(__name__)
@@ -39,8 +43,14 @@ def refresh_symbols(connection: Connection[TupleRow], rest: ExchangeRest, choice
     """
     symbols = choice.resolve(rest)
     infos = {info.symbol: info for info in rest.symbol_infos()}
-    with connection.transaction():
-        declare(connection, infos, chosen(symbols, choices(connection)))
+    with connection.transaction(), connection.cursor() as cursor:
+        wanted = chosen(symbols, choices(connection))
+        unknown = [symbol for symbol in wanted if symbol not in infos]
+        if unknown:
+            log.warning("symbols_unknown_to_exchange", symbols=unknown)
+        followed = [symbol for symbol in wanted if symbol in infos]
+        cursor.executemany(UPSERT_SYMBOL, [_values(infos[symbol], rank) for rank, symbol in enumerate(followed)])
+        cursor.execute(LEAVE_OTHERS, [followed])
 
 
 def choices(connection: Connection[TupleRow]) -> dict[str, bool]:
@@ -48,15 +58,16 @@ def choices(connection: Connection[TupleRow]) -> dict[str, bool]:
     return dict(connection.execute(CHOICES).fetchall())
 
 
-def declare(connection: Connection[TupleRow], infos: Mapping[str, SymbolInfo], symbols: Sequence[str]) -> None:
-    """These symbols are followed, in this order, and no others; within the caller's transaction."""
-    unknown = [symbol for symbol in symbols if symbol not in infos]
-    if unknown:
-        log.warning("symbols_unknown_to_exchange", symbols=unknown)
-    followed = [symbol for symbol in symbols if symbol in infos]
-    with connection.cursor() as cursor:
-        cursor.executemany(UPSERT_SYMBOL, [_values(infos[symbol], rank) for rank, symbol in enumerate(followed)])
-        cursor.execute(LEAVE_OTHERS, [followed])
+def choose(connection: Connection[TupleRow], symbol: str, info: SymbolInfo | None, by: str) -> None:
+    """Follow this one from now on, behind the others, or (without `info`) no longer; one transaction."""
+    with connection.transaction():
+        connection.execute(CHOOSE, [symbol, info is not None, by])
+        if info is None:
+            connection.execute(LEAVE, [symbol])
+            return
+        row = connection.execute(NEXT_RANK).fetchone()
+        assert row is not None
+        connection.execute(UPSERT_SYMBOL, _values(info, row[0]))
 
 
 def _values(info: SymbolInfo, rank: int) -> list[object]:

@@ -36,6 +36,7 @@ from runtime.health import Health
 from runtime.kafka_client import load_topics
 from runtime.lifecycle import Stop, run_service
 from runtime.logs import get_logger
+from runtime.operations.recordings import registered
 from runtime.retry import Backoff
 from runtime.settings import load
 from runtime.symbol_choice import SymbolChoice
@@ -105,7 +106,8 @@ async def record(settings: RecordSettings, arguments: argparse.Namespace, stop: 
     )
     plan = plan_connections(symbols, streams, settings.streams_per_connection)
     limits = TapeLimits(settings.record_max_bytes, settings.record_part_bytes, settings.record_part_s)
-    with TapeWriter(arguments.output, header, limits, clock) as tape:
+    registration = registered(settings.data_dir, arguments.output)
+    with TapeWriter(arguments.output, header, limits, clock) as tape, registration as asked:
         recording = Recording(tape, streams)
         feed = TapedFeed(
             (key for keys in plan for key in keys), load_topics(), Buffer(0), clock, BadShare(1, max_share=1.0)
@@ -116,7 +118,7 @@ async def record(settings: RecordSettings, arguments: argparse.Namespace, stop: 
         asking = asyncio.create_task(_ask_rest(symbols, streams, rest, tape, clock))
         while not (stop.is_set or tape.is_full):
             await stop.wait(FLUSH_INTERVAL_S)
-            tape.flush()
+            tape.flush(rotate=asked.is_asked_to_rotate())
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r{tape.frames} frames, {tape.byte_count / 1e6:.1f} MB ")
         stop.set()

@@ -111,14 +111,15 @@ class TapeWriter:
         """Append a REST answer, unless the tape is full."""
         self._line(answer)
 
-    def flush(self) -> None:
-        """Hand everything to the system, and go on to the next part when this one is large or old enough."""
+    def flush(self, *, rotate: bool = False) -> None:
+        """Hand everything to the system, and go on to the next part when this one is large or old enough, or when
+        told to (`rotate`)."""
         if self.is_full:
             return
         try:
             self._flush(zstandard.FLUSH_BLOCK)
             age_s = self._clock.monotonic_s() - self._opened_s
-            if self._file_bytes >= self._limits.part_bytes or age_s >= self._limits.part_s:
+            if rotate or self._file_bytes >= self._limits.part_bytes or age_s >= self._limits.part_s:
                 self._next_part()
         except OSError as error:
             self.problem = f"the disk takes no more: {error.strerror or error}"

@@ -47,6 +47,8 @@ LIVE_WEIGHT_PER_MINUTE: Final = 5_000
 DEFAULT_RETRY_AFTER_S: Final = 30
 MAX_RETRY_AFTER_S: Final = 3 * 24 * 3600
 WINDOW_MS: Final = 60_000
+#: No such symbol, and a spelling that no symbol has.
+UNKNOWN_SYMBOL_CODES: Final = frozenset({-1121, -1100})
 
 log = get_logger(__name__)
 _T = TypeVar("_T")
@@ -130,6 +132,16 @@ class ExchangeRest:
                 allowed = min(limit.limit, EXCHANGE_WEIGHT_PER_MINUTE)
                 self._weight_per_minute = max(1, self._share * allowed // EXCHANGE_WEIGHT_PER_MINUTE)
         return decode_exchange_info(body)
+
+    def symbol_info(self, symbol: str) -> SymbolInfo | None:
+        """One symbol; None when the exchange does not know it."""
+        try:
+            body = self.get("exchangeInfo", {"symbol": symbol, "showPermissionSets": "false"})
+        except RestRefused as error:
+            if error.code in UNKNOWN_SYMBOL_CODES:
+                return None
+            raise
+        return next((info for info in decode_exchange_info(body) if info.symbol == symbol), None)
 
     def has_room(self, weight: int) -> bool:
         """True when requests of so much weight can be sent at once: neither the budget nor a ban is in the way."""

@@ -10,12 +10,16 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from runtime.logs import get_logger
+
 DIRECTORY: Final = "recordings"
 ROTATE: Final = ".rotate"
+
+log = get_logger(__name__)
 
 
 class Registered:
@@ -35,18 +39,25 @@ class Registered:
 
 @contextmanager
 def registered(data_dir: Path, output: Path) -> Iterator[Registered]:
-    """While it records. Raises OSError."""
+    """While it records. Where DATA_DIR cannot be written it records all the same, and nobody can ask it anything."""
     path = data_dir / DIRECTORY / f"{os.getpid()}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        json.dump({"output": str(output)}, file)
-        file.flush()
+    with ExitStack() as stack:
         try:
-            yield Registered(path)
-        finally:
-            path.unlink(missing_ok=True)
-            path.with_suffix(ROTATE).unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "w", encoding="utf-8"))
+            stack.callback(_remove, path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            json.dump({"output": str(output)}, file)
+            file.flush()
+        except OSError as error:
+            log.warning("recording_not_registered", path=str(path), error=str(error))
+        yield Registered(path)
+
+
+def _remove(path: Path) -> None:
+    for one in (path, path.with_suffix(ROTATE)):
+        with suppress(OSError):
+            one.unlink(missing_ok=True)
 
 
 def running(data_dir: Path) -> dict[Path, str]:

@@ -17,6 +17,7 @@ import pytest
 from market.tape_lines import TapedFrame
 from producer.tape import TapeFrame, TapeHeader, TapeLimits, TapeWriter
 from runtime.clock import ManualClock
+from runtime.operations.recordings import ask_to_rotate, running
 from runtime.tape_file import TapeFile
 from tests.producer_process import SimProcess
 from tests.stack_process import ROOT, wait_for
@@ -50,6 +51,21 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in tape]
     assert tape.cut_at_line is None
     return lines
+
+
+def test_a_running_recording_goes_on_in_a_new_part_when_asked(sim: SimProcess, tmp_path: Path) -> None:
+    output = tmp_path / "a.tape.zst"
+    assert ask_to_rotate(tmp_path) == []
+    process = start(sim, output, "--seconds", "60", "--json", DATA_DIR=str(tmp_path))
+    try:
+        wait_for("the recording", lambda: ask_to_rotate(tmp_path), 60)
+        wait_for("the new part", (tmp_path / "a.0002.tape.zst").exists, 60)
+    finally:
+        process.send_signal(signal.SIGTERM)
+    report = json.loads(process.communicate(timeout=60)[0])
+    assert [Path(file).name for file in report["files"]][:2] == ["a.tape.zst", "a.0002.tape.zst"]
+    assert report["digest"] == digest_of_tape(output)
+    assert running(tmp_path) == {}
 
 
 def test_the_tape_holds_the_frames_and_a_snapshot_of_each_book(sim: SimProcess, tmp_path: Path) -> None:
