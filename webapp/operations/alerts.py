@@ -97,8 +97,9 @@ def _headroom(snapshot: Snapshot, limits: Limits, found: Findings) -> None:
         return
     retention_ms = {topic.topic: topic.retention_ms for topic in snapshot.topics}
     paused = {room.name for room in snapshot.rooms if room.is_paused}
-    for reader in snapshot.readers:
-        key = Key("headroom", f"reader:{reader.room}:{reader.partition_name}")
+    # One alert for a room, however many partitions it reads: the partition that is worst speaks for all.
+    for reader in sorted(snapshot.readers, key=lambda row: row.headroom_seconds or 0, reverse=True):
+        key = Key("headroom", f"room:{reader.room}")
         headroom_s = reader.headroom_seconds
         if headroom_s is None:
             found.unknown.add(key)
@@ -108,6 +109,8 @@ def _headroom(snapshot: Snapshot, limits: Limits, found: Findings) -> None:
                 f"the broker may delete what {reader.room} has to read next of {reader.partition_name} {when}",
                 remedy_of(reader, reader.room in paused).command,
             )
+    # One partition of which nothing is known does not make a known danger unknown.
+    found.unknown -= set(found.bad)
 
 
 def _stale_feed(stale_symbols: Iterable[str] | None, feed_age_s: float | None, limits: Limits, found: Findings) -> None:
