@@ -20,10 +20,11 @@ import msgspec
 import tomlkit
 import typer
 
-from market.topics import parse_topics
+from market.topics import Topics, parse_topics
 from runtime.database import Connection, DatabaseError, TupleRow, connect
-from runtime.kafka_client import TOPICS_FILE
+from runtime.kafka_client import TOPICS_FILE, load_topics
 from runtime.operations.requests import Busy, Request, accept, finish
+from runtime.retention import FOREVER_MS
 from runtime.topic_admin import TopicSettings, alter_each, wanted_config
 from stack import check
 from stack.layout import Layout
@@ -43,34 +44,46 @@ NO_OVERRIDES: Final = TopicSettings.model_construct(kafka_retention_ms=None, kaf
 
 @dataclass(frozen=True)
 class Change:
-    """One topic's settings by the names of OF_TOPICS; `after` holds all of them."""
+    """Settings of one topic by the names of OF_TOPICS: `at_broker` all as they are, `in_file` all as they are
+    declared, `wanted` those that are to change at either."""
 
     topic: str
-    before: Mapping[str, int]
-    after: Mapping[str, int]
+    at_broker: Mapping[str, int]
+    in_file: Mapping[str, int]
+    wanted: Mapping[str, int]
 
     @property
-    def differences(self) -> dict[str, tuple[int, int]]:
-        """What changes: from, to."""
-        return {
-            name: (self.before[name], self.after[name]) for name in OF_TOPICS if self.before[name] != self.after[name]
-        }
+    def after(self) -> dict[str, int]:
+        """All settings of the broker afterwards."""
+        return {**self.at_broker, **self.wanted}
+
+    @property
+    def deletes(self) -> str:
+        """What a shorter retention does at once, for people; empty when it is not shorter."""
+        old, new = self.at_broker["retention_ms"], self.after["retention_ms"]
+        if old != FOREVER_MS and new >= old:
+            return ""
+        return f"{self.topic}: records older than {new / 1000:g} s go at the next check, read or not"
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {old} -> {new}" for name, (old, new) in self.differences.items())
+        parts = []
+        for name, value in self.wanted.items():
+            note = "" if self.at_broker[name] == self.in_file[name] else f" ({self.in_file[name]} in kafka/topics.toml)"
+            parts.append(f"{name} {self.at_broker[name]}{note} -> {value}")
+        return ", ".join(parts)
 
 
-def plan(rows: Iterable[Mapping[str, Any]], wanted: Mapping[str, int] | None) -> list[Change]:
+def plan(rows: Iterable[Mapping[str, Any]], declared: Topics, wanted: Mapping[str, int] | None) -> list[Change]:
     """Changes of the rows of the advisor's report; `wanted` None = what it proposes for each."""
+    topics = {topic.name: topic for topic in declared.all()}
     changes = []
     for row in rows:
-        before = {name: int(row[name]) for name in OF_TOPICS}
-        after = {
-            name: int(row["proposal"][name] if wanted is None else wanted.get(name, row[name])) for name in OF_TOPICS
-        }
-        change = Change(row["topic"], before, after)
-        if change.differences:
-            changes.append(change)
+        asked = {name: int(row["proposal"][name]) for name in OF_TOPICS} if wanted is None else wanted
+        at_broker = {name: int(row[name]) for name in OF_TOPICS}
+        in_file = {name: int(getattr(topics[row["topic"]], name)) for name in OF_TOPICS}
+        different = {name: value for name, value in asked.items() if not at_broker[name] == in_file[name] == value}
+        if different:
+            changes.append(Change(row["topic"], at_broker, in_file, different))
     return changes
 
 
@@ -79,7 +92,7 @@ def edited(text: str, changes: Iterable[Change]) -> str:
     document = tomlkit.parse(text)
     named = {table.get("name", key): table for key, table in document.items()}
     for change in changes:
-        for name, (_, value) in change.differences.items():
+        for name, value in change.wanted.items():
             named[change.topic][name] = value
     made = tomlkit.dumps(document)
     parse_topics(made)
@@ -102,7 +115,10 @@ async def apply_changes(bootstrap_servers: str, path: Path, changes: Sequence[Ch
     taken, reason = await alter_each(bootstrap_servers, wanted)
     altered = [change for change in changes if change.topic in taken]
     if altered:
-        _replace(path, edited(text, altered))
+        try:
+            _replace(path, edited(text, altered))
+        except OSError as error:
+            reason = f"the broker has them until the next start, but kafka/topics.toml cannot be written: {error}"
     return altered, reason
 
 
@@ -136,7 +152,7 @@ def alter(
     layout: Layout, answer: Mapping[str, Any], wanted: Mapping[str, int] | None, *, as_json: bool, yes: bool
 ) -> int:
     """Show what would change, ask, change; returns the exit code: 0 all done, 1 not all, 2 nobody can be asked."""
-    changes = plan(answer["topics"], wanted)
+    changes = plan(answer["topics"], load_topics(TOPICS_FILE), wanted)
     if not as_json:
         _show(changes, answer)
     if changes and not yes:
@@ -148,7 +164,13 @@ def alter(
             return 1
     altered, reason = _perform(layout, changes) if changes else ([], "")
     rows = [
-        {"topic": change.topic, "before": change.before, "after": change.after, "applied": change in altered}
+        {
+            "topic": change.topic,
+            "before": change.at_broker,
+            "after": change.after,
+            "applied": change in altered,
+            "warning": change.deletes or None,
+        }
         for change in changes
     ]
     if as_json:
@@ -163,6 +185,8 @@ def alter(
 def _show(changes: Sequence[Change], answer: Mapping[str, Any]) -> None:
     for change in changes:
         print(f"{change.topic}: {change}")
+        if change.deletes:
+            print(f"WARNING {change.deletes}")
     if not changes:
         print("every topic stands so already")
     proposed, present = answer["proposed_check_interval_ms"], answer["check_interval_ms"]
@@ -197,7 +221,9 @@ class _Audit:
     """The row of operator_action around the change."""
 
     def __init__(self, database_url: str, changes: Sequence[Change]) -> None:
-        arguments = {one.topic: {name: list(pair) for name, pair in one.differences.items()} for one in changes}
+        arguments = {
+            one.topic: {name: [one.at_broker[name], value] for name, value in one.wanted.items()} for one in changes
+        }
         self._connection: Connection[TupleRow] = connect(database_url, "retention")
         with self._connection.transaction():
             by = f"command line ({getpass.getuser()})"

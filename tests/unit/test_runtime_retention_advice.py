@@ -125,29 +125,35 @@ def test_settings_are_read_with_their_limits(capsys: pytest.CaptureFixture[str])
     )
 
 
+STANDING = {"retention_ms": 900_000, "segment_ms": 60_000, "segment_bytes": 16 * MIB}
+
+
 def test_only_the_settings_change_and_every_comment_stays() -> None:
     text = TOPICS_FILE.read_text("utf-8")
-    before = {"retention_ms": 900_000, "segment_ms": 60_000, "segment_bytes": 16 * MIB}
-    change = Change("trade", before, before | {"retention_ms": 1_800_000, "segment_bytes": 32 * MIB})
-    made = edited(text, [change])
+    made = edited(text, [Change("trade", STANDING, STANDING, {"retention_ms": 1_800_000, "segment_bytes": 32 * MIB})])
     added = set(made.splitlines()) - set(text.splitlines())
     assert added == {"retention_ms = 1800000", f"segment_bytes = {32 * MIB}"}
-    assert [line for line in made.splitlines() if line.startswith("#")] == [
-        line for line in text.splitlines() if line.startswith("#")
-    ]
-    assert edited(made, [Change("trade", change.after, before)]).count("retention_ms = 900000") == len(
-        load_topics().all()
-    )
+    comments = [line for line in made.splitlines() if line.startswith("#")]
+    assert comments == [line for line in text.splitlines() if line.startswith("#")]
+    assert set(edited(made, [Change("trade", STANDING, STANDING, STANDING)]).splitlines()) == {
+        *text.splitlines(),
+        f"segment_bytes = {16 * MIB}",
+    }
 
 
-def test_a_plan_holds_what_differs_alone() -> None:
+def test_a_plan_holds_what_differs_at_the_broker_or_in_the_file() -> None:
     declared = load_topics()
     rows = report(declared, logs_of(declared), NOW_MS, Question(5))["topics"]
-    assert plan(rows, None) == []
-    assert plan(rows, {"retention_ms": 900_000}) == []
-    changes = plan(rows[:2], {"retention_ms": 60_000})
+    assert plan(rows, declared, None) == []
+    assert plan(rows, declared, {"retention_ms": 900_000}) == []
+    changes = plan(rows[:2], declared, {"retention_ms": 60_000, "segment_ms": 60_000})
     assert [change.topic for change in changes] == ["kline_1s", "kline_1m"]
     assert str(changes[0]) == "retention_ms 900000 -> 60000"
+    assert changes[0].deletes == "kline_1s: records older than 60 s go at the next check, read or not"
+    by_hand = report(declared, logs_of(declared, retention_ms=1_800_000), NOW_MS, Question(5))["topics"]
+    (change,) = plan(by_hand[:1], declared, {"retention_ms": 1_800_000})
+    assert str(change) == "retention_ms 1800000 (900000 in kafka/topics.toml) -> 1800000"
+    assert change.deletes == ""
 
 
 @pytest.mark.parametrize(
