@@ -14,7 +14,7 @@ from tests.webapp_process import END_MS, insert_klines, insert_symbols, make_kli
 
 SEED = 1
 #: The bench sends 10,000.
-REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "2000"))
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1000"))
 
 
 def test_fuzzed_requests_are_answered_in_their_dialect(engines: Engines, module_database: str, tmp_path: Path) -> None:

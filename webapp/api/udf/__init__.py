@@ -1,1 +1,1 @@
-"""/udf: market data in the dialect of TradingView's UDF datafeeds (docs/UDF.md)."""
+"""/udf: market data in the dialect of TradingView's UDF datafeeds (docs/HTTP.md)."""

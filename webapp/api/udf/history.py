@@ -15,7 +15,7 @@ from webapp.kline_selectors import Page
 from webapp.kline_text import SECONDS_AND_NUMBERS, klines_text, nearest_before
 from webapp.selectors import symbol_exists
 
-#: Bars of one answer: of more the newest. A client that knows is told by docs/UDF.md.
+#: Bars of one answer: of more the newest. A client that knows is told by docs/HTTP.md.
 MAX_BARS: Final = 10_000
 _COLUMNS: Final = ("t", "o", "h", "l", "c", "v")
 
