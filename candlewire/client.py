@@ -10,7 +10,7 @@ pyarrow, and pandas or polars for their frames. What goes wrong is a ClientError
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ import msgspec
 from candlewire.errors import BadArgument, RateLimited, Refused, Unavailable
 from candlewire.frames import ArrowBody, Frame, Kind, arrow, as_frame, of_kinds, require_frame, table_of
 from candlewire.live import Message, live_messages
+from market.interval import DAY_MS, Interval
 from runtime.clock import new_random, sleep_s
 from runtime.retry import Backoff
 from runtime.time_text import EPOCH, LAST_MS, parse_time_ms
@@ -35,7 +36,8 @@ DEFAULT_STREAM_PORT: Final = 5000
 #: A smaller int (before 1973) is seconds by mistake.
 LEAST_MS: Final = 100_000_000_000
 PAGE_ROWS: Final = 1_000
-DAY_MS: Final = 86_400_000
+#: Up to so many candles pages cost the server less than an export.
+PAGED_ROWS: Final = 5_000
 #: Ranges that one answer of the server may span, and gaps it may list.
 COMPLETENESS_PAGE_MS: Final = 31 * DAY_MS
 GAPS_PAGE_MS: Final = 366 * DAY_MS
@@ -134,17 +136,19 @@ class Client:
         exact: bool = True,
         known_at: Time | None = None,
     ) -> Any:
-        """Closed candles, oldest first, with the columns of KLINES; the one that is still forming is not among them.
+        """Closed candles, oldest first, with the columns of KLINES; what is still forming is not among them.
 
         Any interval of the exchange, 1s to 1M. With `known_at` as they stood at that moment (stored intervals, not
         1s). `exact=False` gives the floating point numbers nearest to the decimals."""
         require_frame(frame)
         start_ms, end_ms = _span(start, end)
         query: dict[str, Any] = {"symbol": symbol, "interval": interval, "start": start_ms, "end": end_ms}
-        if known_at is None:
-            table = self._exported(query)
-        else:
+        if known_at is not None:
             table = self._paged({**query, "known_at": _ms("known_at", known_at)})
+        elif interval in tuple(Interval) and end_ms - start_ms <= PAGED_ROWS * Interval(interval).length_ms:
+            table = self._paged(query)
+        else:
+            table = self._exported(query)
         return as_frame(table, frame, exact=exact)
 
     @overload
@@ -189,7 +193,7 @@ class Client:
         oldest_first = sorted(rows.values(), key=lambda row: (row[3], row[0]))
         return as_frame(table_of(GAPS, oldest_first), frame)
 
-    def stream(self, channels: Sequence[str], since: Mapping[str, int] | None = None) -> Iterator[Message]:
+    def stream(self, channels: Sequence[str], since: Mapping[str, int] | None = None) -> Generator[Message, None, None]:
         """Live messages of the channels ("kline:BTCUSDT:1m", "trade:BTCUSDT", ...; docs/LIVE.md), without end. Lost
         connections are made again and resumed after the last `seq`; `since` resumes an earlier iterator.
 
@@ -243,8 +247,10 @@ class Client:
             answer = self._get("/api/v1/klines", {**query, "limit": PAGE_ROWS})
             columns = answer["columns"]
             places = [columns.index(f"{name}_ms" if kind == "time" else name) for name, kind in KLINES.items()]
-            is_closed = columns.index("is_closed")
-            pages.append([[row[place] for place in places] for row in answer["rows"] if row[is_closed]])
+            is_closed, revision = columns.index("is_closed"), columns.index("revision")
+            # A negative revision is a candle that is over but not stored yet.
+            stored = [row for row in answer["rows"] if row[is_closed] and row[revision] >= 0]
+            pages.append([[row[place] for place in places] for row in stored])
             if answer["next_cursor"] is None:
                 return table_of(KLINES, [row for page in reversed(pages) for row in page])
             query = {**query, "cursor": answer["next_cursor"]}

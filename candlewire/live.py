@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -51,7 +51,7 @@ class _Answer(msgspec.Struct):
 
 def live_messages(
     url: str, channels: Sequence[str], since: Mapping[str, int], timeout_s: float, tries: int
-) -> Iterator[Message]:
+) -> Generator[Message, None, None]:
     """Messages of the channels, without end. A lost connection is made again and resumed after the last `seq` of each.
 
     Raises Refused for a channel that is none, Unavailable after `tries` connections in a row without a message."""

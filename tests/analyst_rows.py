@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from random import Random
 
+import msgspec
 import psycopg
 
 from market.interval import MINUTE_MS, Interval
@@ -65,7 +66,7 @@ def _awkward(kline: Kline, rng: Random, number: int) -> Kline:
         "first_trade_id": number * 10_000_000_000,
         "last_trade_id": number * 10_000_000_000 + number,
     }
-    return type(kline)(**{name: values.get(name, getattr(kline, name)) for name in kline.__struct_fields__})
+    return msgspec.structs.replace(kline, **values)
 
 
 def store_analyst_rows(connection: psycopg.Connection) -> list[Kline]:
