@@ -37,7 +37,7 @@ export function figuresOfData(data, nowMs) {
       remedy: { command: "candlewire letters redrive ID...", effect: "tries them again, as the buttons below do; what can never be read is dismissed" },
     },
     { id: "rolled", name: "Last roll-up", value: rolledMs === null ? NA : `${seconds(Math.max(0, (nowMs - rolledMs) / 1000))} ago`, more: "", state: stateOf(rolledMs, false) },
-    { id: "books", name: "Books", value: count(books?.length), more: books?.length ? (inexact.length ? `${inexact.length} not exact` : "all exact") : "", state: stateOf(books?.length, inexact.length > 0) },
+    { id: "books", name: "Books", value: books?.length === 0 ? "none kept" : count(books?.length), more: books?.length ? (inexact.length ? `${inexact.length} not exact` : "all exact") : "", state: stateOf(books?.length, inexact.length > 0) },
     { id: "relay", name: "Relay clients", value: count(relay.clients), more: known(relay.clients) ? `${bytes(relay.queue_bytes)} queued, ${count(relay.conflated_total)} conflated` : "", state: stateOf(relay.clients, false) },
     { id: "drops", name: "Disconnects", value: count(sum(relay.disconnects)), more: relay.disconnects ? named(relay.disconnects) : "", state: stateOf(sum(relay.disconnects), false) },
     {

@@ -16,7 +16,7 @@ const HOLE_STEPS = 3;
 const FIRST = [
   "headroom_seconds", "lag_seconds", "lag_records", "measured_oldest_age_s", "bytes", "records_per_second", "cpu_share", "memory_bytes", "restarts",
 ];
-const LEFT_OUT = /offset|at_ms|partitions|_total$/;
+const LEFT_OUT = /offset|at_ms|partitions|trend|_total$/;
 
 /** Names of the figures worth a chart, from points [{ at_ms, name: value }]. */
 export function figuresOf(points) {
@@ -145,8 +145,8 @@ export class HistoryPanel {
         y: { range: (plot, low, high) => (low === null ? [0, 1] : [Math.min(0, low), high > low ? high * 1.05 : Math.max(1, high * 1.5)]) },
       },
       axes: [
-        { show: isLast, size: AXIS_PX, stroke: muted, font, grid, ticks: { show: false }, space: 90, values: (plot, ticks) => ticks.map((time) => this.#tick(time)) },
-        { size: LABEL_PX, stroke: muted, font, grid, ticks: { show: false }, space: 26, values: (plot, ticks) => ticks.map((value) => byName(name, value)) },
+        { size: isLast ? AXIS_PX : 0, stroke: muted, font, grid, ticks: { show: false }, space: 90, values: (plot, ticks) => ticks.map((time) => (isLast ? this.#tick(time) : "")) },
+        { size: LABEL_PX, stroke: muted, font, grid, ticks: { show: false }, space: 18, values: (plot, ticks) => ticks.map((value) => byName(name, value)) },
       ],
       series: [{}, { stroke: text, width: 1.25, fill: wash(muted, 0.08), points: { show: false } }],
       hooks: { setCursor: [(plot) => this.#values(plot.cursor.idx ?? null)] },

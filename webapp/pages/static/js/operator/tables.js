@@ -17,7 +17,7 @@ export const TOPICS = [
   { head: "Topic", numeric: false, value: (row) => row.topic },
   { head: "Kind", numeric: false, more: true, title: "fact: must arrive once in the end; state: a newer one replaces it; chain: worthless after a missing link", value: (row) => row.kind ?? "N/A" },
   { head: "Configured", title: "retention.ms in topics.toml or KAFKA_RETENTION_MS", value: (row) => setting(row.retention_ms) },
-  { head: "Measured", title: "Age of the oldest record that can still be read", value: (row) => seconds(row.measured_oldest_age_s) },
+  { head: "Measured", title: "Age of the oldest record that can still be read", value: (row) => (row.records === 0 ? "empty" : seconds(row.measured_oldest_age_s)) },
   { head: "Predicted", title: "Age of the oldest record that these settings give at this rate", value: (row) => between(row.predicted_oldest_age_s, seconds) },
   { head: "Rate", value: (row) => rate(row.records_per_second) },
   { head: "Records", more: true, value: (row) => count(row.records) },
