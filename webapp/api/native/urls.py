@@ -1,11 +1,10 @@
-"""Paths of /api/v1."""
+"""Paths of /api/v1; those of the operators stand in webapp/operations/urls.py."""
 
 from __future__ import annotations
 
 from django.urls import path
 
 from webapp.api.native import export, views
-from webapp.operations import actions, figures, retention
 
 urlpatterns = [
     path("klines", views.KlinesView.as_view()),
@@ -18,11 +17,4 @@ urlpatterns = [
     path("checkpoints", views.CheckpointsView.as_view()),
     path("export", export.ExportView.as_view()),
     path("export/manifests/<str:export_id>", export.ManifestView.as_view()),
-    path("status", figures.StatusView.as_view()),
-    path("operator", figures.OperatorFiguresView.as_view()),
-    path("operator/history", figures.OperatorHistoryView.as_view()),
-    path("retention", retention.RetentionView.as_view()),
-    path("operator/actions", actions.ActionsView.as_view()),
-    path("operator/actions/<str:action>", actions.PerformView.as_view()),
-    path("operator/actions/<str:action>/preview", actions.PreviewView.as_view()),
 ]
