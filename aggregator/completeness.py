@@ -2,7 +2,8 @@
 
 `dirty_hour` names the hours to be counted anew: the roll-up marks those of its minutes, whoever changes the gap
 ledger those of the gap. An hour that has come to rest is never counted again; the running hour of a symbol is counted
-every few seconds, a bounded number of symbols at a time.
+every few seconds, a bounded number of symbols at a time. What an imported archive has before the line's own seconds is
+not part of the account, which begins at the end of the gap that the import has listed in between.
 """
 
 from __future__ import annotations
@@ -35,6 +36,15 @@ select symbol, hour from (
 on conflict (symbol, hour) do nothing
 """
 
+#: Hours whose first second came from an archive are marked when it is imported; before the account there may be years
+#: without a row, which nobody has to count.
+BEGINS_OURS: Final = """coalesce((
+    select r.source from kline_1s r where r.symbol = w.symbol and r.open_time >= hour.hour
+        and r.open_time < hour.hour + interval '1 hour' order by r.open_time limit 1
+), (
+    select coalesce(g.resolved_by, 'gap') from kline_gap g where g.symbol = w.symbol and g.interval = '1s'
+        and g.from_time < hour.hour + interval '1 hour' and g.to_time > hour.hour order by g.from_time desc limit 1
+)) <> 'archive'"""
 MARK_UNCOUNTED: Final = f"""
 insert into dirty_hour (symbol, hour)
 select symbol, hour from (
@@ -45,6 +55,7 @@ select symbol, hour from (
                                        interval '1 hour') hour
     where w.stream = 'kline_1s'
       and not exists (select from completeness_hour c where c.symbol = w.symbol and c.hour = hour.hour)
+      and {BEGINS_OURS}
     limit {MAX_UNCOUNTED}
 ) uncounted order by symbol, hour
 on conflict (symbol, hour) do nothing
@@ -68,9 +79,13 @@ with work as (
     select s.symbol, w.event_time as watermark, least(row.open_time, gap.from_time) as first
     from (select distinct symbol from work) s
     join symbol_watermark w on w.symbol = s.symbol and w.stream = 'kline_1s'
-    left join lateral (select open_time from kline_1s where symbol = s.symbol order by open_time limit 1) row on true
+    cross join lateral (select coalesce(max(to_time), '-infinity') as end_time from kline_gap
+                        where symbol = s.symbol and interval = '1s' and state = 'unrepairable'
+                          and resolved_by = 'archive') archive
+    left join lateral (select open_time from kline_1s where symbol = s.symbol and open_time >= archive.end_time
+                       order by open_time limit 1) row on true
     cross join lateral (select min(from_time) as from_time from kline_gap
-                        where symbol = s.symbol and interval = '1s') gap
+                        where symbol = s.symbol and interval = '1s' and from_time >= archive.end_time) gap
 ), part as (
     select work.symbol, work.hour, greatest(work.hour, bound.first) as from_time,
            least(work.hour + interval '1 hour', bound.watermark) as to_time
