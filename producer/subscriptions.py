@@ -85,6 +85,8 @@ class Subscriptions:
 
     def change(self, added: Sequence[str], removed: Sequence[str]) -> None:
         """From now on these too, and those no more: asked for at the same pace, then compared with the list again."""
+        if not added and not removed:
+            return
         self._wanted = (self._wanted | frozenset(added)) - frozenset(removed)
         self._queue.extend(_Request("SUBSCRIBE", tuple(part)) for part in _parts(added))
         self._queue.extend(_Request("UNSUBSCRIBE", tuple(part)) for part in _parts(removed))

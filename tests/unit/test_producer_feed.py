@@ -226,6 +226,33 @@ async def test_an_exchange_that_is_connected_but_silent_is_seen_in_health() -> N
     assert health.report(readiness=False)[0] == 200
 
 
+def test_a_stream_that_is_not_wanted_any_more_is_neither_missing_nor_a_dead_letter() -> None:
+    world, key = World(), StreamKey("BTCUSDT", Stream.TRADE)
+    world.second(0)
+    world.feed.remove([key])
+    assert world.feed.on_frame("c1.1", trade_frame(7, START_MS)) is None
+    assert world.values("trade") == []
+    assert world.feed.bad_frames == 0
+    world.clock.advance(5_000)
+    world.feed.add([key])
+    start_ms = world.clock.now_ms()
+    assert world.outages() == [("trade", GapCause.DOWNTIME, start_ms - 1, start_ms)]
+    world.feed.on_frame("c1.1", trade_frame(8, start_ms + 10))
+    assert len(world.values("trade")) == 1
+
+
+def test_a_pause_is_an_outage_from_the_next_event_on_until_the_first_one_after_it() -> None:
+    world, key = World(), StreamKey("BTCUSDT", Stream.KLINE_1S)
+    world.second(0)
+    world.feed.pause([key], "paused by an operator (tests)")
+    world.feed.pause([key], "twice")
+    assert world.outages() == [("kline_1s", GapCause.DOWNTIME, START_MS + 1_000, None)]
+    world.clock.advance(10_000)
+    assert world.feed.silent_streams([KLINES]) == []
+    world.second(9)
+    assert world.outages()[1:] == [("kline_1s", GapCause.DOWNTIME, START_MS + 1_000, START_MS + 9_000)]
+
+
 class OwnBug(BatchProducer):
     """A client whose use shows a mistake of ours."""
 

@@ -37,6 +37,9 @@ class ModelExchange:
         if request["method"] == "SUBSCRIBE":
             self.subscribed.update(set(request["params"]) - self.deaf_to)
             return ControlFrame(id=request["id"])
+        if request["method"] == "UNSUBSCRIBE":
+            self.subscribed.difference_update(set(request["params"]) - self.deaf_to)
+            return ControlFrame(id=request["id"])
         return ControlFrame(id=request["id"], result=sorted(self.subscribed))
 
 
@@ -65,6 +68,40 @@ def test_streams_that_are_not_listed_are_asked_for_again_and_then_given_up() -> 
     exchange = ModelExchange(deaf_to=frozenset({"b@trade"}))
     with pytest.raises(SubscriptionFailed, match="b@trade"):
         run(Subscriptions(["a@trade", "b@trade"]), exchange)
+
+
+@given(st.lists(st.tuples(st.sets(st.integers(0, 300)), st.integers(0, 5)), max_size=5))
+def test_streams_come_and_go_on_an_open_connection_within_the_rate(changes: list[tuple[set[int], int]]) -> None:
+    wanted = {"s0@trade"}
+    subscriptions, exchange = Subscriptions(sorted(wanted)), ModelExchange()
+    now_s = 0.0
+    for numbers, messages_between in [*changes, (set[int](), 10_000)]:
+        for _ in range(messages_between):
+            wait_s = subscriptions.wait_s(now_s)
+            if wait_s is None:
+                break
+            now_s += wait_s
+            message = subscriptions.next_message(now_s)
+            if message is not None:
+                subscriptions.on_reply(exchange.answer(message, now_s))
+        if messages_between < 10_000:
+            target = {f"s{number}@trade" for number in numbers}
+            subscriptions.change(sorted(target - wanted), sorted(wanted - target))
+            wanted = target
+    assert subscriptions.is_settled
+    assert exchange.subscribed == wanted
+    for start_s in exchange.sent_at_s:
+        assert sum(start_s <= sent_s < start_s + 1 for sent_s in exchange.sent_at_s) <= 3
+
+
+def test_a_stream_that_does_not_leave_is_noticed() -> None:
+    exchange = ModelExchange()
+    subscriptions = Subscriptions(["a@trade", "b@trade"])
+    run(subscriptions, exchange)
+    exchange.deaf_to = frozenset({"b@trade"})
+    subscriptions.change([], ["b@trade"])
+    with pytest.raises(SubscriptionFailed, match="listed after UNSUBSCRIBE: b@trade"):
+        run(subscriptions, exchange)
 
 
 def test_no_answer_is_noticed() -> None:
