@@ -11,7 +11,7 @@ const DAY_MS = 24 * HOUR_MS;
 const ROW_PX = 16;
 const MARK_PX = 11;
 const AXIS_PX = 18;
-/** The whole month is read when an hour has passed; the hours that still run, this often. */
+/** What is on screen is read whole when an hour has passed (a month once one asks for it); the running hours, this often. */
 const MONTH_MS = 30 * DAY_MS;
 const RUNNING_EVERY_MS = 60_000;
 /** Narrower than this a mark has no hairline between itself and its neighbour. */
@@ -50,7 +50,7 @@ export function hourWords(hour) {
 export class CompletenessStrip {
   /** `now()`: server time; `repair(gap)`, `reopen(gap)`: offers of the dialog of an hour. */
   constructor({ api, formats, now, repair, reopen }) {
-    Object.assign(this, { api, formats, now, repair, reopen, hours: new Map(), symbols: [], spanMs: DAY_MS, at: null, readHour: null, readAt: -Infinity });
+    Object.assign(this, { api, formats, now, repair, reopen, hours: new Map(), symbols: [], spanMs: DAY_MS, at: null, readHour: null, readMs: 0, readAt: -Infinity, turn: 0 });
     this.canvas = byId("strip-canvas");
     byId("strip-spans").addEventListener("click", (event) => {
       const span = event.target.closest("button")?.dataset.span;
@@ -58,6 +58,7 @@ export class CompletenessStrip {
       this.spanMs = Number(span);
       for (const button of byId("strip-spans").children) button.setAttribute("aria-pressed", String(button.dataset.span === span));
       this.paint();
+      this.refresh();
     });
     this.canvas.addEventListener("pointermove", (event) => this.#point(this.#under(event)));
     this.canvas.addEventListener("pointerleave", () => this.#point(null));
@@ -67,21 +68,25 @@ export class CompletenessStrip {
     new ResizeObserver(() => this.paint()).observe(byId("strip"));
   }
 
-  /** Asks when something can have changed: everything once an hour, the running hours each minute. */
+  /** Asks when something can have changed: all that is on screen once an hour, the running hours each minute. */
   async refresh() {
     const hour = this.#lastHour();
-    const isWhole = this.readHour !== hour;
+    const wantedMs = this.spanMs > DAY_MS ? MONTH_MS : Math.max(DAY_MS, this.readMs);
+    const isWhole = this.readHour !== hour || this.readMs < wantedMs;
     if (document.hidden || (!isWhole && performance.now() - this.readAt < RUNNING_EVERY_MS)) return;
     this.readAt = performance.now();
-    const from = isWhole ? hour - MONTH_MS + HOUR_MS : hour - HOUR_MS;
+    const turn = this.turn += 1;
+    const from = isWhole ? hour - wantedMs + HOUR_MS : hour - HOUR_MS;
     try {
       const { hours } = await readJson(`${this.api.completeness}?${new URLSearchParams({ from: String(from), to: String(hour + HOUR_MS) })}`);
+      if (turn !== this.turn) return;
       if (isWhole) this.hours.clear();
       for (const row of hours) this.hours.set(`${row.symbol} ${row.hour}`, row);
       this.symbols = [...new Set([...this.hours.values()].map((row) => row.symbol))].sort();
-      this.readHour = hour;
+      Object.assign(this, { readHour: hour, readMs: Math.max(wantedMs, this.readMs) });
       setText(byId("strip-note"), this.symbols.length ? "" : "No hour has been counted yet. The first appears some seconds after the first stored rows.");
     } catch (error) {
+      if (turn !== this.turn) return;
       this.readHour = null;
       setText(byId("strip-note"), this.symbols.length ? `Not read again: ${error.message}.` : `N/A: ${error.message}.`);
     }
