@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from market.odd_intervals import EXCHANGE_INTERVALS
-from webapp.api.operations import INTEGER, TEXT, Document, answer, array, fields, parameter
+from webapp.api.openapi import INTEGER, TEXT, Document, answer, array, fields, parameter
 
 _SYMBOL: Final = parameter("symbol", "one symbol, upper case; the answer is one object", "BTCUSDT")
 _ONE_SYMBOL: Final = parameter("symbol", "symbol in upper case", "BTCUSDT", required=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from webapp.api.operations import INTEGER, NUMBER, TEXT, Document, answer, array, fields, parameter
+from webapp.api.openapi import INTEGER, NUMBER, TEXT, Document, answer, array, fields, parameter
 from webapp.api.udf.history import MAX_BARS
 from webapp.api.udf.marks import MAX_MARKS
 from webapp.api.udf.parameters import RESOLUTIONS
@@ -28,7 +28,7 @@ _BARS: Final = {"s": {"const": "ok"}, "t": array(_SECONDS), **{name: array(NUMBE
 _NO_DATA: Final = fields({"s": {"const": "no_data"}, "nextTime": _SECONDS}, "nextTime")
 _FOUND: Final = dict.fromkeys(("symbol", "full_name", "description", "exchange", "ticker", "type"), TEXT)
 _RESOLUTIONS: Final = array({"enum": list(RESOLUTIONS)})
-_SYMBOL_ABOUT: Final = {
+_SYMBOL_ABOUT: Final[dict[str, Document]] = {
     **dict.fromkeys(("name", "ticker", "description", "type", "exchange", "session", "timezone", "data_status"), TEXT),
     **dict.fromkeys(("minmov", "pricescale", "volume_precision"), _SECONDS),
     **dict.fromkeys(("has_seconds", "has_intraday", "has_daily", "has_weekly_and_monthly"), _BOOLEAN),
