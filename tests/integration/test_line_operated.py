@@ -84,8 +84,6 @@ def test_a_symbol_comes_and_goes_and_comes_again_with_an_exact_ledger(full_stack
         order(full_stack, "symbols", "add", SYMBOL)
         try:
             comes_on(connection, SYMBOL)
-            loaded = "select history_loaded_at is not null from market_symbol where symbol = %(symbol)s"
-            wait_for("its history", lambda: one(connection, loaded, symbol=SYMBOL), DEADLINE_S)
             assert unaccounted_s(connection, SYMBOL) == 0
         finally:
             order(full_stack, "symbols", "remove", SYMBOL)
@@ -100,6 +98,8 @@ def test_a_symbol_comes_and_goes_and_comes_again_with_an_exact_ledger(full_stack
             assert one(connection, hole, symbol=SYMBOL) == gone_s
             wait_for("the repair", lambda: one(connection, MISSING, symbol=SYMBOL) == 0, DEADLINE_S)
             assert unaccounted_s(connection, SYMBOL) == 0
+            loaded = "select history_loaded_at is not null from market_symbol where symbol = %(symbol)s"
+            wait_for("its history", lambda: one(connection, loaded, symbol=SYMBOL), DEADLINE_S)
         finally:
             order(full_stack, "symbols", "remove", SYMBOL)
         assert {room["name"]: room["restarts"] for room in full_stack.status()["rooms"]} == restarts
