@@ -225,6 +225,12 @@ def test_weight_is_counted_and_limited(engines: Engines, module_database: str, t
         assert refused[0].json()["code"] == -1003
         assert 1 <= int(refused[0].headers["Retry-After"]) <= 60
         assert answers[0].headers["X-MBX-USED-WEIGHT-1M"] == "20"
+        # One account of all dialects; each refuses in its own words.
+        for path, own in (("/udf/symbol_info", "errmsg"), ("/api/v1/symbols", "detail")):
+            answers = [limited.http.get(path) for _ in range(14)]
+            answer = next(answer for answer in answers if answer.status_code == 429)
+            assert own in answer.json()
+            assert 1 <= int(answer.headers["Retry-After"]) <= 60
 
 
 def test_python_binance_unmodified(webapp: WebappProcess) -> None:
