@@ -59,9 +59,17 @@ HISTORY: Final[dict[str, Any]] = {
             examples=[OpenApiExample("system", "system"), OpenApiExample("topic", "topic:kline_1s")],
         ),
         OpenApiParameter(
-            "from", OpenApiTypes.STR, description="start, ms since 1970 or ISO 8601; default an hour before the end"
+            "from",
+            OpenApiTypes.STR,
+            description="start, ms since 1970 or ISO 8601; default an hour before the end",
+            examples=[OpenApiExample("from", "2026-11-21T11:00:00Z")],
         ),
-        OpenApiParameter("to", OpenApiTypes.STR, description="end, exclusive; default now"),
+        OpenApiParameter(
+            "to",
+            OpenApiTypes.STR,
+            description="end, exclusive; default now",
+            examples=[OpenApiExample("to", "2026-11-21T12:00:00Z")],
+        ),
     ],
     "responses": {
         (200, "application/json"): inline_serializer(
