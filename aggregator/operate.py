@@ -10,6 +10,7 @@ from typing import Final
 
 from aggregator import repair_sql as sql
 from aggregator.missing import Refused, record_missing, reopen
+from aggregator.suspects import MAX_SECONDS
 from aggregator.symbols import choices, choose
 from market.errors import MarketError
 from runtime.database import Connection, TupleRow
@@ -56,7 +57,15 @@ def _repair(connection: Connection[TupleRow], symbol: str, from_ms: int, to_ms: 
     part, recorded = record_missing(connection, symbol, from_ms, to_ms)
     opened = reopen(connection, symbol, part.from_ms, part.to_ms)
     seconds = sum(one.to_ms - one.from_ms for one in opened) // 1000
-    return f"{recorded} s newly listed as missing, {seconds} s opened again; the repair fills them, newest first"
+    listed = f"{recorded} s newly listed as missing, {seconds} s opened again"
+    length_s = (part.to_ms - part.from_ms) // 1000
+    if recorded or seconds:
+        return f"{listed}; the repair fills them, newest first"
+    if length_s > MAX_SECONDS:
+        return f"{listed}: nothing is missing that is not being repaired already"
+    with connection.transaction():
+        connection.execute(sql.ADD_SUSPECT, [symbol, part.from_ms, part.to_ms])
+    return f"{listed}; the {length_s} s are compared with the exchange's, and corrected where they differ"
 
 
 def _reopen_gap(connection: Connection[TupleRow], gap_id: int) -> str:

@@ -53,7 +53,8 @@ _ALL: Final = (
     Action(
         "repair",
         "Lists the seconds of the range that are missing as open gaps, opens those again that were given up, and has "
-        "them filled from the exchange. Rows that are there stay as they are.",
+        "them filled from the exchange. Where nothing is missing, the stored seconds of at most 5 hours are compared "
+        "with the exchange's, and corrected where they differ.",
         "candlewire repair SYMBOL --from TIME --to TIME",
         (
             Argument("symbol", "symbol", "like BTCUSDT"),

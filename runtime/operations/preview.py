@@ -65,8 +65,8 @@ def _repair(connection: Connection[TupleRow], arguments: Mapping[str, Any]) -> s
     known = ", ".join(f"{seconds} s {state}" for state, seconds in rows) or "none"
     return (
         f"{symbol} from {iso(start)} to {iso(end)}. Seconds in gaps there now: {known}. What is neither stored nor in "
-        "a gap is listed as missing; open, absent and unrepairable seconds are asked for from the exchange. Rows that "
-        "are there stay as they are."
+        "a gap is listed as missing; open, absent and unrepairable seconds are asked for from the exchange. Where "
+        "nothing is missing the stored seconds are compared with the exchange's, and corrected where they differ."
     )
 
 
