@@ -16,6 +16,7 @@ _GAP: Final = {
 }  # fmt: skip
 _OF_SERIES: Final = {"symbol": "BTCUSDT", "interval": "1m"}
 _RANGE: Final = {"from_ms": 1795132800000, "to_ms": 1795219200000}
+#: Of the reads of market data.
 _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "klines": {**_OF_SERIES, "rows": [_CANDLE], "next_cursor": None},
     "symbols": {
@@ -76,9 +77,55 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+_REPAIR: Final = {"symbol": "BTCUSDT", "from": 1795219080000, "to": 1795219110000}
+_TOPIC: Final = {
+    "topic": "kline_1s", "kind": "fact", "partitions": 2, "records": 90000, "bytes": 27000000,
+    "records_per_second": 100.0, "retention_ms": 900000, "segment_ms": 60000, "segment_bytes": 16777216,
+    "check_interval_ms": 10000, "measured_oldest_age_s": 934.2, "predicted_oldest_age_s": {"min": 900.0, "max": 970.0},
+}  # fmt: skip
+#: Of what operators ask: method, path, status, example.
+_OPERATORS: Final[tuple[tuple[str, str, str, dict[str, Any]], ...]] = (
+    (
+        "get", "/api/v1/operator", "200",
+        {
+            "taken_at_ms": 1795219200000, "verdict": "healthy", "reason": "every reader keeps up",
+            "engines": [{"name": "kafka", "state": "up", "error": None}], "topics": [_TOPIC], "alerts": [],
+        },
+    ),
+    (
+        "get", "/api/v1/operator/history", "200",
+        {"subject": "system", "points": [{"at_ms": 1795219200000, "verdict": "healthy", "open_gaps": 0}]},
+    ),
+    (
+        "get", "/api/v1/operator/actions", "200",
+        {
+            "actions": [
+                {
+                    "action": "reopen_gap", "effect": "Opens a gap again that was given up.",
+                    "arguments": [{"name": "id", "type": "id", "required": True, "help": "number of the gap"}],
+                    "command": "candlewire reopen GAP",
+                }
+            ],
+            "recent": [],
+        },
+    ),
+    (
+        "post", "/api/v1/operator/actions/{action}/preview", "200",
+        {"action": "repair", "arguments": _REPAIR, "effect": "BTCUSDT: 30 seconds are asked for from the exchange."},
+    ),
+    ("post", "/api/v1/operator/actions/{action}", "202", {"id": 12, "state": "accepted", "detail": None}),
+    (
+        "get", "/api/v1/retention", "200",
+        {"taken_at_ms": 1795219200000, "check_interval_ms": 10000, "topics": [_TOPIC]},
+    ),
+)  # fmt: skip
+
+
 def add_native_examples(result: dict[str, Any], generator: object, request: object, public: bool) -> dict[str, Any]:
     """Hook of drf-spectacular: an example for each answer that has none."""
-    for name, example in _EXAMPLES.items():
-        content = result["paths"][f"/api/v1/{name}"]["get"]["responses"]["200"]["content"]["application/json"]
-        content.setdefault("example", {"source": "sim", **example})
+    reads = tuple(("get", f"/api/v1/{name}", "200", example) for name, example in _EXAMPLES.items())
+    for method, path, status, example in (*reads, *_OPERATORS):
+        content = result["paths"][path][method]["responses"][status]["content"]["application/json"]
+        if "examples" not in content:
+            content.setdefault("example", {"source": "sim", **example})
     return result
