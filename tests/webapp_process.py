@@ -49,13 +49,15 @@ class WebappProcess:
 
 
 @contextmanager
-def run_webapp(environment: dict[str, str], log: Path, **variables: str) -> Iterator[WebappProcess]:
+def run_webapp(
+    environment: dict[str, str], log: Path, program: tuple[str, ...] = ("webapp",), **variables: str
+) -> Iterator[WebappProcess]:
     """Start the web application (not waiting for it), stop it at the end."""
     port, health_port = free_port(), free_port()
     settings = {"PORT": str(port), "HEALTH_PORT": str(health_port), "SOURCE": "sim", **variables}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "webapp"],
+            [sys.executable, "-m", *program],
             cwd=ROOT,
             env={**os.environ, **environment, **settings},
             stdout=output,
