@@ -30,6 +30,7 @@ MIDDLEWARE = [
     "webapp.middleware.RequestMetrics",
     "webapp.middleware.SecurityHeaders",
     "webapp.api.cors.Cors",
+    "webapp.api.compression.Compression",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.http.ConditionalGetMiddleware",

@@ -46,7 +46,7 @@ def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.Temp
             "insert into symbol_watermark values ('BTCUSDT', 'kline_1s', %s)", [moment(END_MS + 30 * SECOND_MS)]
         )
     variables = {"DATABASE_URL": module_database, "ANALYST_DATABASE_URL": "", "API_WEIGHT_PER_MINUTE": "0"}
-    variables |= {"API_CORS_ORIGINS": f"{ORIGIN}, https://other.example.org"}
+    variables |= {"API_CORS_ORIGINS": f"{ORIGIN}, https://other.example.org", "WEB_TRUSTED_PROXIES": "127.0.0.1"}
     log = tmp_path_factory.mktemp("webapp") / "log"
     with run_webapp(engines.environment, log, **variables) as process:
         process.wait_ready()
@@ -209,6 +209,18 @@ def test_what_is_over_may_be_kept_and_is_asked_for_again_by_its_etag(
     newest = webapp.http.get(live)
     assert "no-store" in newest.headers["Cache-Control"]
     assert "ETag" not in newest.headers
+
+
+def test_large_answers_are_compressed_for_who_comes_from_afar(webapp: WebappProcess) -> None:
+    path = f"/udf/history?symbol=BTCUSDT&resolution=1&from=0&to={END_S - 61}"
+    near = webapp.http.get(path)
+    far = webapp.http.get(path, headers={"X-Forwarded-For": "203.0.113.7"})
+    plain = webapp.http.get(path, headers={"X-Forwarded-For": "203.0.113.7", "Accept-Encoding": "gzip;q=0"})
+    assert [answer.headers.get("Content-Encoding") for answer in (near, far, plain)] == [None, "gzip", None]
+    assert near.content == far.content == plain.content
+    assert far.headers["ETag"] == f"W/{near.headers['ETag']}"
+    headers = {"X-Forwarded-For": "203.0.113.7", "If-None-Match": far.headers["ETag"]}
+    assert webapp.http.get(path, headers=headers).status_code == 304
 
 
 @pytest.mark.parametrize("path", ["/udf/config", "/api/v3/ping", "/api/v1/checkpoints"])

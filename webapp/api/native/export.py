@@ -81,9 +81,7 @@ class ManifestView(NativeView):
         try:
             found = EXPORTS.manifest(export_id)
         except KeyError:
-            return problem(
-                404, "no such export; the newest 1,000 are kept while the server runs", request.path
-            )
+            return problem(404, "no such export; the newest 1,000 are kept while the server runs", request.path)
         if found is None:
             return problem(409, "the export still runs, or has been broken off", request.path)
         response: Response = answer(found)
