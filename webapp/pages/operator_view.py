@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from webapp.operations.permission import operators_only
+from webapp.operations.permission import COOKIE, operators_only
 from webapp.pages.views import modules_of, page_config
 
 API: Final = {
@@ -36,4 +36,5 @@ MODULES: Final = [
 def operator(request: HttpRequest) -> HttpResponse:
     """Verdict, engines, topics, readers, rooms, data, alerts, actions."""
     config = {**page_config(request), "api": API, "csrfToken": get_token(request)}
-    return render(request, "operator.html", {"config": config, "modules": MODULES})
+    context = {"config": config, "modules": MODULES, "is_logged_in": COOKIE in request.COOKIES}
+    return render(request, "operator.html", context)

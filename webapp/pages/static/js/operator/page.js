@@ -88,7 +88,7 @@ function subjects({ readers, topics, rooms }) {
   const [first] = urgent;
   const others = (readers ?? []).filter((row) => row !== first);
   return [
-    ...(first ? [first, ...others].map(readerSubject) : []), ...(topics ?? []).map((row) => `topic:${row.topic}`), ...(rooms ?? []).map((row) => `room:${row.name}`),
+    ...(first ? [first, ...others].map(readerSubject) : []), ...(topics ?? []).map((row) => `topic:${row.topic}`), ...(rooms ?? []).map((row) => `room:${row.name}`), "system",
   ];
 }
 
