@@ -10,19 +10,24 @@ from runtime.retention_advice import DECLARED_OUTAGE_S, DECLARED_RESTART_S, Obse
 #: A quiet hour proves nothing: until there is a day of samples the declared values count where they are worse.
 ENOUGH_S: Final = 86_400.0
 
-#: One row: seconds of history, worst lag of a reader, longest time that a room was not ready at a stretch.
+#: One row: seconds of history, worst lag of a reader, longest time that a room was not ready at a stretch. Samples that
+#: say so and lie a minute or less apart are one stretch.
 WORST: Final = """
 with reader as (
     select extract(epoch from max(sampled_at) - min(sampled_at))::float8 as history_s,
            max((figures ->> 'lag_seconds')::float8) as lag_s
     from operator_sample where subject like 'reader:%' and sampled_at > now() - interval '7 days'
-), room as (
-    select subject, sampled_at, (figures ->> 'ready')::boolean as is_ready,
-           count(*) filter (where (figures ->> 'ready')::boolean) over (partition by subject order by sampled_at) as run
-    from operator_sample where subject like 'room:%' and sampled_at > now() - interval '7 days'
+), unready as (
+    select subject, sampled_at,
+           sampled_at - lag(sampled_at) over (partition by subject order by sampled_at) > interval '1 minute' as is_new
+    from operator_sample
+    where subject like 'room:%' and figures ->> 'ready' = 'false' and sampled_at > now() - interval '7 days'
+), stretch as (
+    select subject, sampled_at, count(*) filter (where is_new) over (partition by subject order by sampled_at) as number
+    from unready
 ), away as (
     select extract(epoch from max(sampled_at) - min(sampled_at))::float8 as seconds
-    from room where is_ready is false group by subject, run
+    from stretch group by subject, number
 )
 select history_s, lag_s, (select max(seconds) from away) from reader
 """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import psycopg
@@ -10,6 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from runtime.kafka_client import TOPICS_FILE, load_topics
+from runtime.retention_advice import Observed
+from runtime.retention_observed import WORST, observed
 from stack import retention_apply
 from stack.layout import Layout
 from stack.retention import advise
@@ -89,12 +94,36 @@ def test_what_the_broker_refuses_is_not_written(
 
 
 def test_a_file_that_cannot_be_written_leaves_the_broker_alone(
-    engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    engines: Engines, own_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(retention_apply, "TOPICS_FILE", tmp_path / "away" / "topics.toml")
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
     assert apply(engines, "retention_ms=1800000") == 1
-    assert "nothing was changed" in capsys.readouterr().err
+    assert "nothing was changed: kafka/topics.toml cannot be written: No space left" in capsys.readouterr().err
     assert at_broker(engines) == (900_000, 60_000)
+
+
+SAMPLES = """
+create table operator_sample_of_this_test partition of operator_sample default;
+insert into operator_sample (sampled_at, subject, figures)
+select now() - seconds * interval '1 second', subject, figures::jsonb
+from generate_series(0, 100000, 10) seconds, lateral (values
+    ('reader:inserter:kline_1s/0', format('{"lag_seconds": %s}', case when seconds = 5000 then 420.5 else 0.2 end)),
+    ('reader:inserter:kline_1s/1', '{"lag_seconds": null}'),
+    ('room:inserter', format('{"ready": %s}', (seconds not between 5000 and 5090)::text)),
+    ('room:producer', format('{"ready": %s}', (seconds not in (0, 90000))::text))
+) as sample (subject, figures)
+"""
+
+
+def test_the_worst_is_found_in_the_samples(engines: Engines) -> None:
+    with psycopg.connect(engines.database_url) as connection:
+        assert observed(connection.execute(WORST).fetchone()) == Observed()
+        connection.execute(SAMPLES)
+        assert observed(connection.execute(WORST).fetchone()) == Observed(420.5, 90.0, "measured")
+        connection.rollback()
 
 
 def test_where_nobody_can_be_asked_nothing_is_changed(
