@@ -218,7 +218,8 @@ def test_status_asks_the_broker(engines: Engines, webapp: WebappProcess) -> None
 
     def is_known() -> bool:
         found[:] = get(webapp, "status")["readers"]
-        return found[0]["lag_records"] is not None
+        # The first figures are collected beside the requests.
+        return bool(found) and found[0]["lag_records"] is not None
 
     wait_for("the broker's answer", is_known, DEADLINE_S)
     reader = next(entry for entry in found if entry["topic"] == "kline_1s")
@@ -231,6 +232,7 @@ def test_symbols_checkpoints_status(webapp: WebappProcess) -> None:
     (symbol,) = get(webapp, "symbols")["symbols"]
     assert (symbol["symbol"], symbol["price_decimals"], symbol["quantity_decimals"]) == ("BTCUSDT", 2, 5)
     assert get(webapp, "checkpoints")["watermarks"][0]["event_time_ms"] == END_MS
+    wait_for("the first figures", lambda: get(webapp, "status")["readers"], DEADLINE_S)
     status = get(webapp, "status")
     assert status["verdict"] in ("healthy", "degraded", "losing data")
     assert "silence" in status["reason"] or status["verdict"] == "losing data"
