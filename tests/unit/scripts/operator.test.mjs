@@ -52,7 +52,7 @@ test("a shrinking headroom has an end, a steady one has none", () => {
 test("rows without figures are all N/A but for their names", () => {
   const reader = { room: "inserter", topic: "a", partition: 0 };
   assert.deepEqual(READERS.map(({ value }) => value(reader)), ["inserter a/0", ...Array(8).fill("N/A")]);
-  const topic = { topic: "a", kind: "fact", differences: null, predicted_oldest_age_s: null };
+  const topic = { topic: "a", kind: "fact", state: "unknown", differences: [], predicted_oldest_age_s: null };
   assert.deepEqual(TOPICS.map(({ value }) => value(topic)).slice(2), Array(9).fill("N/A"));
   const room = { name: "producer", state: "unknown", ready: null, reasons: [], started_at_ms: null, restarts: null };
   assert.deepEqual(roomColumns(() => 0).map(({ value }) => value(room)), ["producer", ...Array(6).fill("N/A")]);

@@ -34,7 +34,7 @@ export function argumentWords(given) {
 }
 
 export class Actions {
-  /** `done()`: something was asked for; figures may change. `choices(name)`: what an argument may be, where that is known. */
+  /** `done({ action, given, state })`: something was asked for; figures may change. `choices(name)`: what an argument may be, where that is known. */
   constructor({ api, token, moment, done, choices }) {
     Object.assign(this, { api, token, moment, done, choices, known: new Map(), current: null, previewed: null, turn: 0 });
     const form = byId("action-form");
@@ -136,15 +136,16 @@ export class Actions {
     byId("action-confirm").disabled = true;
     this.#say("Asked for.", "calm");
     try {
+      const asked = { action: this.current.action, given: this.previewed };
       const { state, detail } = await this.#post(this.current.action, { arguments: this.previewed, confirm: true });
       if (turn === this.turn) this.#say([state, detail].filter(Boolean).join(": "), state === "failed" ? "bad" : "told");
       byId("action-dialog").close();
+      this.done({ ...asked, state });
     } catch (error) {
       if (turn === this.turn) this.#say(`Not done: ${error.message}`, "bad");
     }
     this.previewed = null;
     this.refresh();
-    this.done();
   }
 
   #offer(actions) {

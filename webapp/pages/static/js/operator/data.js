@@ -64,7 +64,7 @@ export function paintData(data, nowMs) {
 /** Dead letters, newest first, each with its two ways out. `act(action, arguments)` opens the dialog. */
 export class DeadLetters {
   constructor({ act, moment }) {
-    Object.assign(this, { act, moment, drawn: null });
+    Object.assign(this, { act, moment, drawn: null, gone: new Set() });
     this.list = byId("dead-letters");
     for (const [id, action] of [["redrive-all", "redrive"], ["dismiss-all", "dismiss"]]) {
       byId(id).addEventListener("click", () => this.act(action, { ids: this.chosen() }));
@@ -80,7 +80,7 @@ export class DeadLetters {
   }
 
   paint(letters) {
-    const newest = letters?.newest?.slice(0, MAX_LETTERS) ?? [];
+    const newest = letters?.newest?.filter(({ id }) => !this.gone.has(id)).slice(0, MAX_LETTERS) ?? [];
     byId("letters-block").hidden = !newest.length;
     const key = newest.map(({ id }) => id).join();
     if (this.drawn === key) return;
@@ -88,6 +88,11 @@ export class DeadLetters {
     const held = new Set([...this.list.querySelectorAll("input:checked")].map((box) => box.value));
     this.list.replaceChildren(...newest.map((letter) => this.#row(letter, held.has(String(letter.id)))));
     this.#offer();
+  }
+
+  /** These were dismissed: they are counted again only some seconds later. */
+  forget(ids) {
+    for (const id of ids) this.gone.add(Number(id));
   }
 
   #offer() {

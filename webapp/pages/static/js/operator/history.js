@@ -12,6 +12,8 @@ const LABEL_PX = 84;
 const MAX_CHARTS = 6;
 /** Points further apart than this many usual steps have a hole between them. */
 const HOLE_STEPS = 3;
+/** Steps of an axis of seconds, as clocks have them. */
+const CLOCK_STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400, 172_800, 604_800];
 /** In the order of their worth; others follow as they come. Counters and offsets only ever rise: no chart. */
 const FIRST = [
   "headroom_seconds", "lag_seconds", "lag_records", "measured_oldest_age_s", "bytes", "records_per_second", "cpu_share", "memory_bytes", "restarts",
@@ -102,6 +104,7 @@ export class HistoryPanel {
 
   #show(points, to) {
     const names = figuresOf(points);
+    byId("history-charts").classList.toggle("is-empty", !names.length);
     this.#say(names.length ? "" : "No samples yet of this in that time. One is taken each ten seconds.");
     if (names.join() !== this.names.join() || this.drawnTheme !== colours().bg) this.#build(names);
     const [times, ...values] = columnsOf(points, names);
@@ -146,7 +149,7 @@ export class HistoryPanel {
       },
       axes: [
         { size: isLast ? AXIS_PX : 0, stroke: muted, font, grid, ticks: { show: false }, space: 90, values: (plot, ticks) => ticks.map((time) => (isLast ? this.#tick(time) : "")) },
-        { size: LABEL_PX, stroke: muted, font, grid, ticks: { show: false }, space: 18, values: (plot, ticks) => ticks.map((value) => byName(name, value)) },
+        { ...(/(_s|_seconds)$/.test(name) && !/per_second/.test(name) ? { incrs: CLOCK_STEPS } : {}), size: LABEL_PX, stroke: muted, font, grid, ticks: { show: false }, space: 18, values: (plot, ticks) => ticks.map((value) => byName(name, value)) },
       ],
       series: [{}, { stroke: text, width: 1.25, fill: wash(muted, 0.08), points: { show: false } }],
       hooks: { setCursor: [(plot) => this.#values(plot.cursor.idx ?? null)] },

@@ -41,7 +41,11 @@ const strip = new CompletenessStrip({
 const history = new HistoryPanel({ api: api.history, formats, now });
 const actions = new Actions({
   api: api.actions, token: config.csrfToken, moment, choices,
-  done: () => { strip.forget(); poll.ask(); },
+  done: ({ action, given, state }) => {
+    if (action === "dismiss" && state === "done") letters.forget(given.ids ?? []);
+    strip.forget();
+    poll.ask();
+  },
 });
 const letters = new DeadLetters({ act, moment });
 const advisor = new Advisor({ api: api.retention });

@@ -123,6 +123,8 @@ export class Advisor {
   }
 
   async #ask() {
+    // Seen before the first figures have come: it is asked with the topics.
+    if (!this.topic.value) return;
     const turn = this.turn += 1;
     const query = new URLSearchParams({ topic: this.topic.value });
     for (const [name, value] of Object.entries(this.chosen)) query.set(name, String(value));

@@ -26,7 +26,7 @@ export const TOPICS = [
   { head: "Segment", more: true, title: "segment.ms: a record goes with its whole segment, once that is closed", value: (row) => setting(row.segment_ms) },
   {
     head: "Broker", numeric: false, title: "Difference between topics.toml and the broker",
-    value: (row) => (!row.differences ? "N/A" : row.differences.length ? `${row.differences.length} differ` : "as declared"),
+    value: (row) => (row.state === "unknown" || !row.differences ? "N/A" : row.differences.length ? `${row.differences.length} differ` : "as declared"),
     state: (row) => (row.differences?.length ? "bad" : "ok"),
   },
 ];
@@ -54,7 +54,7 @@ export function headroomNow(row) {
 export const READERS = [
   { head: "Reader", numeric: false, value: (row) => `${row.room} ${row.topic}/${row.partition}` },
   { head: "Headroom", title: "Time until the record at the checkpoint may be deleted", value: (row) => (headroomNow(row) === 0 ? "used up" : seconds(headroomNow(row))) },
-  { head: "Trend", title: "Seconds of headroom won or lost each second", value: (row) => trend(row.headroom_trend) },
+  { head: "Trend", more: true, title: "Seconds of headroom won or lost each second", value: (row) => trend(row.headroom_trend) },
   { head: "Overrun", title: "When the headroom is used up, if it goes on like this", value: (row) => overrunWords(row.headroom_seconds, row.headroom_trend, sinceTaken(row)) },
   { head: "Lag", title: "Age of the next record to be read", value: (row) => seconds(row.lag_seconds) },
   { head: "Records behind", more: true, value: (row) => count(row.lag_records) },
