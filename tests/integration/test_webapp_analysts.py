@@ -8,15 +8,13 @@ import gzip
 import io
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import httpx
-import pandas
-import polars
 import psycopg
 import pyarrow
 import pytest
@@ -140,31 +138,47 @@ def by_export_arrow(server: Server) -> list[Row]:
 
 
 def by_pandas(server: Server) -> list[Row]:
-    frame = pandas.read_parquet(io.BytesIO(server.export("parquet")), dtype_backend="pyarrow")
-    return rows_of(pyarrow.Table.from_pandas(frame))
+    import pandas
+
+    return _pandas_rows(pandas.read_parquet(io.BytesIO(server.export("parquet")), dtype_backend="pyarrow"))
+
+
+def _pandas_rows(frame: Any) -> list[Row]:
+    opened = [round(time.timestamp() * 1000) for time in frame["open_time"]]
+    return list(zip(opened, *(frame[name].tolist() for name in COLUMNS), strict=True))
 
 
 def by_polars(server: Server) -> list[Row]:
-    return rows_of(polars.read_parquet(server.export("parquet")).to_arrow())
+    import polars
+
+    return _polars_rows(polars.read_parquet(server.export("parquet")))
+
+
+def _polars_rows(frame: Any) -> list[Row]:
+    opened = frame["open_time"].dt.epoch("ms").to_list()
+    return list(zip(opened, *(frame[name].to_list() for name in COLUMNS), strict=True))
 
 
 def by_duckdb(server: Server) -> list[Row]:
-    table = pyarrow.BufferReader(server.export("parquet"))
-    candles = pyarrow.parquet.read_table(table)
-    query = f"select epoch_ms(open_time), {', '.join(COLUMNS)} from candles order by 1"
-    connection = duckdb.connect()
-    return connection.register("candles", candles).execute(query).fetchall()
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "candles.parquet"
+        file.write_bytes(server.export("parquet"))
+        query = f"select epoch_ms(open_time), {', '.join(COLUMNS)} from '{file}' order by 1"
+        rows: list[Row] = duckdb.connect().execute(query).fetchall()
+        return rows
 
 
 def by_client_pandas(server: Server) -> list[Row]:
     frame = Client(server.url).klines(SYMBOL, "1m", moment(START_MS), "2026-11-21")
     assert list(frame.columns) == list(KLINES)
     assert isinstance(frame["close"].iloc[0], Decimal)
-    return rows_of(pyarrow.Table.from_pandas(frame))
+    return _pandas_rows(frame)
 
 
 def by_client_polars(server: Server) -> list[Row]:
-    return rows_of(Client(server.url).klines(SYMBOL, "1m", START_MS, END_MS, frame="polars").to_arrow())
+    return _polars_rows(Client(server.url).klines(SYMBOL, "1m", START_MS, END_MS, frame="polars"))
 
 
 def by_client_export(server: Server) -> list[Row]:
@@ -228,7 +242,7 @@ def test_prices_survive_floating_point(server: Server) -> None:
 def test_provenance_comes_with_the_candles(server: Server) -> None:
     client = Client(server.url)
     frame = client.klines(SYMBOL, "1m", START_MS, END_MS, frame="polars")
-    torn = frame.filter(~polars.col("is_complete"))
+    torn = frame.filter(~frame["is_complete"])
     assert torn["open_time"].to_list() == [moment(TORN_MS)]
     assert frame["revision"].sum() == 1
     assert set(frame["source"]) == {"seconds"}
