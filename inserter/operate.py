@@ -6,6 +6,7 @@ transaction; the new checkpoint, its epoch and the finished request are another.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -27,12 +28,13 @@ from runtime.errors import Unusable
 from runtime.kafka_client import ConsumerRecord, KafkaConsumer, TopicPartition
 from runtime.operations.perform import SOME_LETTERS, letters
 from runtime.operations.requests import NotDone, Request, finish_async, next_waiting_async
-from runtime.operations.rewind import Rewind, targets_of
+from runtime.operations.rewind import DEADLINE_S, Rewind, targets_of
 
 ACTIONS: Final = ("redrive", "reset_checkpoint")
 LOOK_EVERY_S: Final = 2.0
-#: In one request; what is left is for the next one.
-MAX_LETTERS: Final = 1_000
+#: In one request, read in pages; what is left is for the next one.
+MAX_LETTERS: Final = 5_000
+PAGE_LETTERS: Final = 100
 MAX_REASONS: Final = 5
 LETTERS: Final = f"""
 select id, topic, partition, record_offset, payload, (extract(epoch from received_at) * 1000)::bigint
@@ -96,7 +98,8 @@ class Operator:
             raise NotDone(f"{topic!r} is not read, or not twice; allowed: {', '.join(allowed)}")
         positions = {p: position for p, position in self._positions.by_partition.items() if p.topic == topic}
         stored = {p.partition: position.stored_offset for p, position in positions.items()}
-        rewind = Rewind(await targets_of(consumer, topic, stored, int(request.arguments["time"])))
+        async with asyncio.timeout(DEADLINE_S):
+            rewind = Rewind(await targets_of(consumer, topic, stored, int(request.arguments["time"])))
         if not rewind.records:
             raise NotDone("the broker has no record from that time on that has been read already; it only goes back")
         async with self._store.transaction():
@@ -108,20 +111,25 @@ class Operator:
         raise CheckpointMoved(rewind.words())
 
     async def _redrive(self, request: Request, topics: Topics, now_ms: int) -> str:
-        async with self._connection.transaction():
-            cursor = await self._connection.execute(LETTERS, letters(request.arguments, MAX_LETTERS))
-            found = [Letter(*row) for row in await cursor.fetchall()]
-        if not found:
+        tried, stored, last_id, reasons = 0, 0, 0, dict[str, int]()
+        while tried < MAX_LETTERS:
+            async with self._connection.transaction():
+                values = letters(request.arguments, PAGE_LETTERS, last_id)
+                cursor = await self._connection.execute(LETTERS, values)
+                found = [Letter(*row) for row in await cursor.fetchall()]
+            if not found:
+                break
+            tried, last_id = tried + len(found), found[-1].letter_id
+            for letter in found:
+                try:
+                    await self._store_letter(letter, topics, now_ms)
+                    stored += 1
+                except (NotDone, MarketError, Unusable) as error:
+                    reason = str(error)[:200]
+                    reasons[reason] = reasons.get(reason, 0) + 1
+        if not tried:
             raise NotDone("there is no such dead letter")
-        stored, reasons = 0, dict[str, int]()
-        for letter in found:
-            try:
-                await self._store_letter(letter, topics, now_ms)
-                stored += 1
-            except (NotDone, MarketError, Unusable) as error:
-                reason = str(error)[:200]
-                reasons[reason] = reasons.get(reason, 0) + 1
-        return f"{stored} of {len(found)} stored" + _words(reasons)
+        return f"{stored} of {tried} stored" + _words(reasons)
 
     async def _store_letter(self, letter: Letter, topics: Topics, now_ms: int) -> None:
         """The row and the end of the letter, or neither. Raises NotDone or MarketError, which say why it stays."""

@@ -16,7 +16,7 @@ MAX_LETTERS: Final = 10_000
 #: By their numbers, or all of a topic; bounded.
 SOME_LETTERS: Final = """
 select id from dead_letter where (%(ids)s::bigint[] is null or id = any(%(ids)s::bigint[]))
-and (%(topic)s::text is null or topic = %(topic)s) order by id limit %(limit)s
+and (%(topic)s::text is null or topic = %(topic)s) and id > %(after)s order by id limit %(limit)s
 """
 DISMISS: Final = f"""
 with gone as (delete from dead_letter where id in ({SOME_LETTERS}) returning topic, partition, record_offset)
@@ -29,9 +29,9 @@ where room_control.is_paused <> excluded.is_paused
 """
 
 
-def letters(arguments: Mapping[str, Any], limit: int = MAX_LETTERS) -> dict[str, Any]:
-    """The parameters of SOME_LETTERS."""
-    return {"ids": arguments.get("ids"), "topic": arguments.get("topic"), "limit": limit}
+def letters(arguments: Mapping[str, Any], limit: int = MAX_LETTERS, after: int = 0) -> dict[str, Any]:
+    """The parameters of SOME_LETTERS: at most `limit`, with numbers above `after`."""
+    return {"ids": arguments.get("ids"), "topic": arguments.get("topic"), "limit": limit, "after": after}
 
 
 def take(
