@@ -21,7 +21,12 @@ class FeedSettings(ExchangeSettings):
         20, ge=1, le=600, description="longest time for which an old and a new connection run side by side"
     )
     max_frame_bytes: int = Field(4 * 1024 * 1024, ge=65536, description="a larger WebSocket frame ends its connection")
-    reconnect_max_delay_s: float = Field(30.0, gt=0, le=600, description="ceiling of the back-off between connections")
+    reconnect_max_delay_s: float = Field(
+        12.0,
+        gt=0,
+        le=600,
+        description="ceiling of the back-off between connections: listening 15 s after the exchange is back",
+    )
 
     @field_validator("streams")
     @classmethod
