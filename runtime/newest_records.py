@@ -78,6 +78,17 @@ class NewestRecords:
             self._refresh()
             return [record for part in self._held.values() for record in part.get(key, ())]
 
+    def close(self) -> None:
+        """Give the connection back; a later question opens it again."""
+        with self._lock:
+            _LOOP.run(self._close())
+
+    async def _close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            async with asyncio.timeout(CLOSE_S):
+                await consumer.stop()
+
     def _refresh(self) -> None:
         now_ms = int(self._clock.monotonic_s() * 1000)
         if now_ms - self._read_at_ms < KEEP_MS:
@@ -98,10 +109,7 @@ class NewestRecords:
             async with asyncio.timeout(DEADLINE_S):
                 await self._read_to_end()
         except BaseException:
-            consumer, self._consumer = self._consumer, None
-            if consumer is not None:
-                async with asyncio.timeout(CLOSE_S):
-                    await consumer.stop()
+            await self._close()
             raise
 
     async def _read_to_end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from threading import Thread
 
 import pytest
@@ -14,7 +15,7 @@ from tests import own_topics
 from tests.conftest import Engines
 from tests.stack_process import free_port
 
-TOPICS = own_topics.renamed("newest")
+TOPICS = own_topics.renamed(f"newest_{os.getpid()}")
 TOPIC = TOPICS.trade
 PER_KEY = 5
 MAX_RECORDS = 20
@@ -59,6 +60,7 @@ def test_what_is_held(servers: str) -> None:
     send(servers, "A", *range(101, 101 + MAX_RECORDS + 2))
     clock.advance(KEEP_MS)
     assert of("A") == list(range(118, 123))
+    newest.close()
 
 
 def test_many_ask_at_once(servers: str) -> None:
@@ -70,6 +72,7 @@ def test_many_ask_at_once(servers: str) -> None:
         asker.start()
     for asker in askers:
         asker.join()
+    newest.close()
     assert found == [[1, 2]] * 4
 
 
