@@ -8,10 +8,11 @@ from typing import Any
 
 import typer
 
+from runtime import retention_observed
+from runtime.clock import SystemClock
 from runtime.database import DatabaseError, connect
 from runtime.kafka_client import load_topics
 from runtime.retention_advice import Observed
-from runtime.retention_observed import WORST, observed
 from runtime.retention_report import WHAT_IF, Question, report
 from runtime.settings import BudgetSettings, load
 from stack import broker
@@ -48,7 +49,7 @@ def worst(layout: Layout) -> Observed:
         return Observed()
     try:
         with connect(url, "retention", statement_timeout_ms=OBSERVE_TIMEOUT_MS) as connection:
-            return observed(connection.execute(WORST).fetchone())
+            return retention_observed.worst(connection, SystemClock().now_ms(), {})
     except DatabaseError as error:
         sys.stderr.write(
             f"taken as declared, the database does not tell what has been observed: {str(error).splitlines()[0]}\n"

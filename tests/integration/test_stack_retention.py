@@ -12,9 +12,10 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from market.interval import DAY_MS
+from runtime.clock import SystemClock
 from runtime.kafka_client import TOPICS_FILE, load_topics
-from runtime.retention_advice import Observed
-from runtime.retention_observed import WORST, observed
+from runtime.retention_observed import Day, worst
 from stack import retention_apply
 from stack.layout import Layout
 from stack.retention import advise
@@ -106,8 +107,8 @@ def test_a_file_that_cannot_be_written_leaves_the_broker_alone(
 
 
 SAMPLES = """
-create table operator_sample_of_this_test partition of operator_sample default;
-insert into operator_sample (sampled_at, subject, figures)
+create table pg_temp.operator_sample (sampled_at timestamptz, subject text, figures jsonb);
+insert into pg_temp.operator_sample (sampled_at, subject, figures)
 select now() - seconds * interval '1 second', subject, figures::jsonb
 from generate_series(0, 100000, 10) seconds, lateral (values
     ('reader:inserter:kline_1s/0', format('{"lag_seconds": %s}', case when seconds = 5000 then 420.5 else 0.2 end)),
@@ -118,12 +119,20 @@ from generate_series(0, 100000, 10) seconds, lateral (values
 """
 
 
-def test_the_worst_is_found_in_the_samples(engines: Engines) -> None:
+def test_the_worst_is_found_in_the_samples_and_a_day_that_is_over_is_read_once(engines: Engines) -> None:
+    now_ms = SystemClock().now_ms()
+    known: dict[int, Day] = {}
     with psycopg.connect(engines.database_url) as connection:
-        assert observed(connection.execute(WORST).fetchone()) == Observed()
         connection.execute(SAMPLES)
-        assert observed(connection.execute(WORST).fetchone()) == Observed(420.5, 90.0, "measured")
-        connection.rollback()
+        found = worst(connection, now_ms, known)
+        assert (found.reader_outage_s, found.source) == (420.5, "measured")
+        # Midnight may cut the stretch.
+        assert 60.0 <= found.restart_s <= 90.0
+        yesterday_ms = now_ms - now_ms % DAY_MS - DAY_MS
+        assert known[yesterday_ms].first_ms is not None
+        connection.execute("delete from pg_temp.operator_sample where sampled_at < date_trunc('day', now())")
+        assert worst(connection, now_ms, known) == found
+        assert len(known) == 6
 
 
 def test_where_nobody_can_be_asked_nothing_is_changed(

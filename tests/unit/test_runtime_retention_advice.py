@@ -22,7 +22,7 @@ from runtime.retention_advice import (
     propose,
     traps,
 )
-from runtime.retention_observed import observed
+from runtime.retention_observed import Day, observed
 from runtime.retention_report import Question, report
 from runtime.topic_logs import BrokerLogs, TopicLog
 from stack.cli import app
@@ -80,11 +80,15 @@ def test_the_lines_own_settings_are_no_trap_and_the_brokers_defaults_are_three()
 
 
 def test_a_quiet_hour_proves_nothing_and_a_bad_one_counts_at_once() -> None:
-    assert observed(None) == observed((None, None, None)) == Observed()
-    assert observed((3600.0, 0.4, None)).source == "declared"
-    assert observed((3600.0, 0.4, 80.0)) == Observed(DECLARED_OUTAGE_S, 80.0, "declared")
-    assert observed((3600.0, 700.0, None)) == Observed(700.0, 60.0, "measured")
-    assert observed((90_000.0, 4.0, 2.0)) == Observed(4.0, 60.0, "measured")
+    def hours(count: int, lag_s: float | None, away_s: float | None = None) -> Day:
+        return Day(NOW_MS, NOW_MS + count * 3_600_000, lag_s, away_s)
+
+    nothing = Day(None, None, None, None)
+    assert observed([]) == observed([nothing]) == observed([hours(30, None)]) == Observed()
+    assert observed([hours(1, 0.4), nothing]).source == "declared"
+    assert observed([hours(1, 0.4, 80.0)]) == Observed(DECLARED_OUTAGE_S, 80.0, "declared")
+    assert observed([hours(1, 700.0)]) == Observed(700.0, 60.0, "measured")
+    assert observed([hours(25, 4.0), hours(25, 3.0, 2.0)]) == Observed(4.0, 60.0, "measured")
 
 
 def logs_of(topics: Topics, **changed: object) -> BrokerLogs:

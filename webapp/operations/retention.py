@@ -16,7 +16,7 @@ from runtime.clock import SystemClock
 from runtime.database import DatabaseError
 from runtime.kafka_client import load_topics
 from runtime.retention_advice import DEFAULT_MARGIN, Observed
-from runtime.retention_observed import WORST, observed
+from runtime.retention_observed import Day, worst
 from runtime.retention_report import (
     DEFAULT_OUTAGE_MINUTES,
     MARGIN_BOUNDS,
@@ -48,6 +48,7 @@ class Experience:
         self._clock = SystemClock()
         self._next_at_s = -math.inf
         self._observed, self._symbols = Observed(), None
+        self._days: dict[int, Day] = {}
 
     def get(self) -> tuple[Observed, int | None]:
         """Asks at most once each OBSERVE_EVERY_S; never raises for a database that is away."""
@@ -59,7 +60,7 @@ class Experience:
     def _read(self) -> float:
         try:
             with owner() as connection:
-                self._observed = observed(connection.execute(WORST).fetchone())
+                self._observed = worst(connection, self._clock.now_ms(), self._days)
                 row = connection.execute(FOLLOWED).fetchone()
                 self._symbols = row[0] if row else None
         except DatabaseError:
