@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import msgspec
+from webapp.operations.snapshot import ReaderRow
 
 STALE_AFTER_S: Final = 10.0
 LATE_AFTER_S: Final = 10.0
 MAX_NAMED: Final = 5
 
 
-class Progress(Protocol):
-    """What the verdict looks at of a reader; None = unknown."""
-
-    @property
-    def room(self) -> str: ...
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def lag_seconds(self) -> float | None: ...
-    @property
-    def headroom_seconds(self) -> float | None: ...
-
-
-class Reader(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a room is behind on one partition; None = unknown.
-
-    `headroom_seconds`: until the record at the checkpoint may be deleted; zero or less = it may be gone already.
-    """
-
-    room: str
-    topic: str
-    partition: int
-    lag_records: int | None
-    lag_seconds: float | None
-    headroom_seconds: float | None
-
-
 def verdict(
     feed: Mapping[str, Any] | None,
-    readers: Sequence[Progress],
+    readers: Sequence[ReaderRow],
     away: Sequence[str] = (),
     *,
-    soon: Sequence[Progress] = (),
+    soon: Sequence[ReaderRow] = (),
     troubles: Sequence[str] = (),
 ) -> tuple[str, str]:
     """The verdict's word and its reason.

@@ -12,15 +12,16 @@ from runtime.clock import ManualClock
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.django_settings")
 
 from webapp.api.limits import WeightLimiter
-from webapp.verdict import Reader, verdict
+from webapp.operations.snapshot import ReaderRow
+from webapp.verdict import verdict
 
 QUIET = {"seconds_since_progress": 1.0, "outages": [], "recent_gaps": {}}
 
 
-def reader(**values: object) -> Reader:
+def reader(**values: object) -> ReaderRow:
     """A reader that keeps up, unless told otherwise."""
     known = {"lag_records": 0, "lag_seconds": 0.0, "headroom_seconds": 900.0, **values}
-    return Reader(room="inserter", topic="kline_1s", partition=0, **known)  # type: ignore[arg-type]
+    return ReaderRow(room="inserter", topic="kline_1s", partition=0, checkpoint_offset=1, **known)  # type: ignore[arg-type]
 
 
 def test_words_follow_the_worst_that_is_known() -> None:
@@ -39,6 +40,16 @@ def test_words_follow_the_worst_that_is_known() -> None:
     word, reason = verdict({**QUIET, "seconds_since_progress": None, "has_seconds": False}, [])
     assert (word, "STREAMS has no kline_1s" in reason, "nothing has been stored" in reason) == ("degraded", True, False)
     assert verdict(QUIET, [reader(lag_seconds=60.0, headroom_seconds=840.0)])[0] == "degraded"
+
+
+def test_what_will_be_lost_soon_is_told_first() -> None:
+    soon = [reader(lag_seconds=700.0, headroom_seconds=200.0), reader(lag_seconds=720.0, headroom_seconds=180.0)]
+    word, reason = verdict(
+        None, soon, ["the database does not answer: gone"], soon=soon, troubles=["not ready: inserter"]
+    )
+    assert word == "degraded"
+    assert reason.startswith("losing data soon: the broker may delete what inserter has to read next")
+    assert "in 180 s; the database does not answer: gone; not ready: inserter; inserter is 720 s behind" in reason
 
 
 def test_unknown_is_not_bad() -> None:

@@ -20,7 +20,6 @@ from webapp.api.native.view import NativeView, answer
 from webapp.operations import collect, figures_schema, log_book
 from webapp.operations.actions import OperatorView, owner
 from webapp.operations.permission import IsOperator
-from webapp.verdict import Reader
 
 #: A request waits so long for the first snapshot of a process that has just begun.
 FIRST_WAIT_S: Final = 3.0
@@ -28,6 +27,7 @@ FIRST_WAIT_S: Final = 3.0
 STALE_ROUNDS: Final = 6
 MAX_POINTS: Final = 600
 MAX_SUBJECT_CHARACTERS: Final = 200
+READER_FIELDS: Final = ("room", "topic", "partition", "lag_records", "lag_seconds", "headroom_seconds")
 CLOCK: Final = SystemClock()
 NOTHING_YET: Final = "the first figures are still being collected"
 
@@ -53,8 +53,7 @@ class StatusView(NativeView):
         if found is None:
             return answer({"verdict": "degraded", "reason": against, "readers": []})
         shown = found.snapshot
-        names = Reader.__struct_fields__
-        readers = [{name: getattr(row, name) for name in names} for row in shown.readers]
+        readers = [{name: getattr(row, name) for name in READER_FIELDS} for row in shown.readers]
         word, reason = shown.verdict, shown.reason
         if against is not None:
             word, reason = ("degraded" if word == "healthy" else word), f"{against}; {reason}"
