@@ -17,6 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from candlewire.client import Client
+from candlewire.errors import Refused
 from market.interval import MINUTE_MS, Interval
 from market.rollup import roll_up
 from tests.conftest import Engines
@@ -87,6 +89,28 @@ def wait_for_trades(relay: RelayProcess, symbol: str) -> None:
             return answer.get("kind") == "snapshot" and len(answer["data"]["trades"]) >= 10
 
     wait_for("the trades", lambda: asyncio.run(is_held()), DEADLINE_S)
+
+
+async def test_the_python_client_iterates_and_resumes(relay: RelayProcess, engines: Engines, symbol: str) -> None:
+    channel = f"trade:{symbol}"
+    client = Client("http://127.0.0.1", stream_url=f"ws://127.0.0.1:{relay.port}/live")
+    async with feed(engines.kafka_bootstrap_servers, symbol) as records:
+        await records.trades(0, 10)
+        await asyncio.to_thread(wait_for_trades, relay, symbol)
+        messages = client.stream([channel])
+        snapshot = await asyncio.to_thread(next, messages)
+        await records.trades(10, 5)
+        updates = [await asyncio.to_thread(next, messages) for _ in range(5)]
+        messages.close()
+        await records.trades(15, 5)
+        again = client.stream([channel], since={channel: updates[-1].seq})
+        updates += [await asyncio.to_thread(next, again) for _ in range(5)]
+        again.close()
+    assert (snapshot.kind, len(snapshot.data["trades"])) == ("snapshot", 10)
+    assert [message.data["trade_id"] for message in updates] == list(range(10, 20))
+    assert [message.seq for message in updates] == list(range(snapshot.seq + 1, snapshot.seq + 11))
+    with pytest.raises(Refused, match="NOTHING"):
+        await asyncio.to_thread(next, client.stream(["trade:NOTHING"]))
 
 
 async def test_bars_form_from_seconds_and_rest_on_candles(relay: RelayProcess, engines: Engines, symbol: str) -> None:
