@@ -52,7 +52,8 @@ def _example(answers: dict[str, Any]) -> str:
     content = answers.get("200", {}).get("content", {}).get("application/json", {})
     named = [example["value"] for example in content.get("examples", {}).values()]
     example = content.get("example", named[0] if named else None)
-    return "" if example is None else msgspec.json.encode(example).decode()
+    # With blanks, where a page may break the line.
+    return "" if example is None else msgspec.json.format(msgspec.json.encode(example), indent=0).decode()
 
 
 def docs(request: HttpRequest) -> HttpResponse:
