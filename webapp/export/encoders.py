@@ -19,6 +19,8 @@ DECIMAL_SCALE: Final = 18
 GZIP_LEVEL: Final = 1
 ROW_GROUP_ROWS: Final = 100_000
 _MAX_LINES_BYTES: Final = 1 << 26
+#: A message of no length (Arrow's IPC streaming format).
+_ARROW_END: Final = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class Format(StrEnum):
@@ -152,29 +154,23 @@ class _Tap:
 
 
 class ArrowEncoder:
-    """An Arrow IPC stream, one record batch a piece."""
+    """An Arrow IPC stream, one record batch a piece. Written message by message: the library's own writer would hold
+    the schema back until the first batch, and a continued file has it already."""
 
     def __init__(self, columns: tuple[Column, ...]) -> None:
-        import pyarrow
-
-        self._tap = _Tap()
         self._parser = _Parser(columns)
-        self._writer: Any = pyarrow.ipc.new_stream(self._tap, self._parser.schema)
 
     def begin(self) -> bytes:
         """The schema."""
-        return self._tap.take()
+        return bytes(self._parser.schema.serialize())
 
     def add(self, lines: bytes) -> bytes:
         """The record batches of the lines."""
-        for batch in self._parser.batches(lines):
-            self._writer.write_batch(batch)
-        return self._tap.take()
+        return b"".join([bytes(batch.serialize()) for batch in self._parser.batches(lines)])
 
     def end(self) -> bytes:
         """The end of the stream."""
-        self._writer.close()
-        return self._tap.take()
+        return _ARROW_END
 
 
 class ParquetEncoder:

@@ -76,9 +76,9 @@ class ExportStream:
     def start(self, clock: Clock, max_s: float) -> None:
         """Read the first piece, so that what fails at once can still be answered. Raises what the driver raises, and
         Unrepresentable."""
+        self._exports.note(self._id, None)
         body = self._written(clock, clock.monotonic_s() + max_s)
         first = next(body)
-        self._exports.note(self._id, None)
         self._body = self._chain(first, body)
 
     def __iter__(self) -> Iterator[bytes]:
