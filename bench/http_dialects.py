@@ -25,7 +25,7 @@ REQUESTS: Final = 300
 FUZZ_REQUESTS: Final = 10_000
 FUZZ_SEED: Final = 1
 READY_DEADLINE_S: Final = 30.0
-#: What is promised (docs/OPERATIONS.md).
+#: What is promised (docs/HTTP.md).
 KLINES_P95_MS: Final = 15.0
 HISTORY_MS: Final = 30.0
 REQUESTS_PER_CORE_SECOND: Final = 300.0
