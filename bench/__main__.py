@@ -24,7 +24,9 @@ BENCHES = {
     "latency": "bench.latency",
     "audit": "bench.audit",
     "backfill": "bench.backfill",
+    "export": "bench.export",
     "http": "bench.http_dialects",
+    "operator": "bench.operator_page",
     "proof": "bench.proof_share",
 }
 
