@@ -18,7 +18,7 @@ ENOUGH_MS: Final = DAY_MS
 
 #: Samples that say not ready and lie a minute or less apart are one stretch.
 DAY: Final = """
-with sample as (
+with sample as not materialized (
     select sampled_at, subject, figures from operator_sample
     where sampled_at >= timestamptz 'epoch' + %(from_ms)s::bigint * interval '1 millisecond'
       and sampled_at < timestamptz 'epoch' + (%(from_ms)s::bigint + 86400000) * interval '1 millisecond'
