@@ -21,15 +21,16 @@ _UNITS: Final[Mapping[str, str]] = {
 }
 
 
-def _bounds(about: str, prefix: str = "", **extra: s.Field[Any, Any, Any, Any]) -> Any:
-    return inline_serializer(
-        prefix,
-        {"min": s.FloatField(), "max": s.FloatField(allow_null=True, help_text="null = without limit"), **extra},
-        help_text=about,
-    )
+def _component(name: str, fields: dict[str, Any]) -> type[s.Serializer[Any]]:
+    """One shape that stands in several places."""
+    return type(inline_serializer(name, fields))
 
 
-_REPAIR: Final = inline_serializer(
+_SPAN: Final = _component(
+    "RetentionSpan",
+    {"min": s.FloatField(), "max": s.FloatField(allow_null=True, help_text="null = without limit")},
+)
+_REPAIR: Final = _component(
     "RetentionRepair",
     {
         "rows": s.IntegerField(),
@@ -37,32 +38,33 @@ _REPAIR: Final = inline_serializer(
         "weight": s.IntegerField(help_text="2 a call"),
         "seconds": s.FloatField(help_text="at least, by HISTORY_WEIGHT_PER_MINUTE"),
     },
-    allow_null=True,
-    help_text="of the most that may be lost; null where REST has no copy",
 )
+_OUTAGE: Final = _component(
+    "RetentionOutage",
+    {
+        "seconds": s.FloatField(),
+        "records_behind": s.IntegerField(allow_null=True),
+        "lost_s": _SPAN(help_text="surely deleted unread, may be"),
+        "lost_records": _SPAN(allow_null=True),
+        "repair": _REPAIR(allow_null=True, help_text="of the most that may be lost; null where REST has no copy"),
+    },
+)
+_WARNING: Final = _component("RetentionWarning", {"name": s.CharField(), "text": s.CharField()})
 
 
 def _figures() -> dict[str, Any]:
-    outage = {
-        "seconds": s.FloatField(),
-        "records_behind": s.IntegerField(allow_null=True),
-        "lost_s": _bounds("surely deleted unread, may be", "RetentionLostSeconds"),
-        "lost_records": s.DictField(child=s.FloatField(allow_null=True), allow_null=True),
-        "repair": _REPAIR,
-    }
-    trap: dict[str, Any] = {"name": s.CharField(), "text": s.CharField()}
     return {
         "retention_ms": s.IntegerField(),
         "segment_ms": s.IntegerField(),
         "segment_bytes": s.IntegerField(),
         "check_interval_ms": s.IntegerField(),
-        "predicted_oldest_age_s": _bounds("whatever the rate; min 0 when idle", "RetentionPredicted"),
-        "expected_oldest_age_s": _bounds("at the present rate", "RetentionExpected"),
+        "predicted_oldest_age_s": _SPAN(help_text="whatever the rate; min 0 when idle"),
+        "expected_oldest_age_s": _SPAN(help_text="at the present rate"),
         "formula": s.CharField(help_text="the sum with its terms"),
         "disk_bytes": s.IntegerField(allow_null=True, help_text="at most, at the present rate"),
         "margin": s.FloatField(allow_null=True, help_text="worst outage and restart fit so often; null = any number"),
-        "outage": inline_serializer("RetentionOutage", outage),
-        "warnings": inline_serializer("RetentionWarning", trap, many=True),
+        "outage": _OUTAGE(),
+        "warnings": _WARNING(many=True),
     }
 
 
@@ -83,7 +85,7 @@ _ROW: Final[dict[str, Any]] = {
 _OBSERVED: Final[dict[str, Any]] = {
     "reader_outage_s": s.FloatField(),
     "restart_s": s.FloatField(),
-    "source": s.ChoiceField(["measured", "declared"]),
+    "source": s.CharField(help_text="measured, or declared where there is too little history"),
 }
 
 
