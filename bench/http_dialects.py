@@ -66,7 +66,7 @@ def run() -> list[Ratio]:
         port, health_port = free_port(), free_port()
         variables = {"PORT": str(port), "HEALTH_PORT": str(health_port), "API_WEIGHT_PER_MINUTE": "0", "SOURCE": "sim"}
         with engines.room("webapp", **variables) as server:
-            _wait_ready(health_port)
+            wait_ready(health_port)
             return _measure(engines, server, port)
 
 
@@ -141,7 +141,8 @@ def _get(connection: http.client.HTTPConnection, path: str) -> None:
         raise RuntimeError(f"{path}: {answer.status} {body[:200]!r}")
 
 
-def _wait_ready(health_port: int) -> None:
+def wait_ready(health_port: int) -> None:
+    """Until the server can answer. Raises RuntimeError."""
     deadline_s = CLOCK.monotonic_s() + READY_DEADLINE_S
     while CLOCK.monotonic_s() < deadline_s:
         try:
