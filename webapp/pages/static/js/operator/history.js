@@ -92,7 +92,9 @@ export class HistoryPanel {
       const { points } = await readJson(`${this.api}?${query}`);
       if (turn === this.asked) this.#show(points, to);
     } catch (error) {
-      if (turn === this.asked) this.#say(`No history: ${error.message}.`);
+      if (turn !== this.asked) return;
+      byId("history-charts").classList.toggle("is-empty", !this.names.length);
+      this.#say(`No history: ${error.message}.`);
     }
   }
 

@@ -103,7 +103,7 @@ function paint() {
   paintEngines(answer.engines ?? []);
   tables.topics.paint(answer.topics);
   tables.rooms.paint(answer.rooms);
-  tables.hops.paint(answer.hops);
+  tables.hops.paint(answer.hops?.map((row) => ({ ...row, state: row.p50_ms === null ? "unknown" : "ok" })) ?? null);
   paintData(answer.data, now());
   letters.paint(answer.data?.dead_letters);
   paintAlerts(answer.alerts, moment);
@@ -111,6 +111,13 @@ function paint() {
   document.title = `${answer.verdict} · Operator · Candlewire`;
   setText(byId("standing"), standing ? `${standing} ${standing === 1 ? "alert stands" : "alerts stand"}` : "");
   byId("standing").hidden = !standing;
+}
+
+/** Without the database nobody knows whether there are none. */
+function readersNow({ readers, engines }, ageMs) {
+  const isAway = engines?.some((engine) => engine.name === "postgres" && engine.state === "down");
+  if (!readers || (!readers.length && isAway)) return null;
+  return readers.map((row) => ({ ...row, sinceTakenS: ageMs / 1000 }));
 }
 
 /** What moves with the clock alone: the age of it all, the countdown of the headroom. */
@@ -121,7 +128,7 @@ function tick() {
   paintAge(ageMs, failure);
   byId("content").classList.toggle("is-stale", byId("badge").dataset.state === "stale" && answer !== null);
   setText(byId("clock"), `${formats.seconds(now())} ${zoneName(formats.zone)}`);
-  if (answer) tables.readers.paint(answer.readers?.map((row) => ({ ...row, sinceTakenS: (ageMs ?? 0) / 1000 })) ?? null);
+  if (answer) tables.readers.paint(readersNow(answer, ageMs));
 }
 
 const poll = new Poll({

@@ -59,7 +59,7 @@ export function moved(chosen, present) {
 
 export class Advisor {
   constructor({ api }) {
-    Object.assign(this, { api, rows: [], chosen: {}, turn: 0, isSeen: false, names: "" });
+    Object.assign(this, { api, rows: [], chosen: {}, turn: 0, isSeen: false, standing: "" });
     this.topic = make("select", { name: "topic" });
     this.sliders = SLIDERS.map((slider) => this.#slider(slider));
     byId("advisor").append(make("label", { className: "slider" }, make("span", {}, "Topic"), this.topic), ...this.sliders.map(({ label }) => label));
@@ -75,9 +75,9 @@ export class Advisor {
   /** The topics of the last answer; sliders follow the present settings until they are moved. */
   offer(rows) {
     this.rows = rows;
-    const names = rows.map((row) => row.topic).join();
-    if (names === this.names) return;
-    this.names = names;
+    const standing = JSON.stringify(rows.map((row) => [row.topic, ...[...SETTINGS].map((name) => row[name])]));
+    if (standing === this.standing) return;
+    this.standing = standing;
     const held = this.topic.value;
     this.topic.replaceChildren(...rows.map((row) => make("option", { value: row.topic }, row.topic)));
     if (rows.some((row) => row.topic === held)) this.topic.value = held;
@@ -117,6 +117,7 @@ export class Advisor {
       const at = input.steps.indexOf(value);
       input.value = String(at < 0 ? input.steps.length - 1 : at);
       this.#tell(slider, input, output);
+      input.disabled = value === null;
       if (at < 0) setText(output, value === -1 ? "unlimited" : NA);
     }
     if (this.isSeen) this.#ask();
