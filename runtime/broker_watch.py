@@ -7,7 +7,8 @@ by one deadline; after a failure the next round begins with new connections.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,8 @@ from runtime.topic_state import TopicState, describe
 #: Settings of topics and of the broker change by hand alone: they are asked for this seldom.
 SETTINGS_EVERY_S: Final = 30.0
 CLOSE_DEADLINE_S: Final = 2.0
+#: So many rounds in a row may be late before the connections are made anew.
+MAX_TIMEOUTS: Final = 3
 PEEK_BYTES: Final = 64 * 1024
 PEEK_MAX_BYTES: Final = 2 * 1024 * 1024
 #: Batches larger than PEEK_BYTES are asked for one by one, in one round at most so many of them.
@@ -63,18 +66,28 @@ class BrokerWatch:
         self._admin: AIOKafkaAdminClient | None = None
         self._consumer: KafkaConsumer | None = None
         self._settings: _Settings | None = None
+        self._timeouts = 0
 
     async def read(
         self, names: Iterable[str], next_offsets: Mapping[tuple[str, int], int], deadline_s: float
     ) -> BrokerFigures:
         """Figures of the named topics, and of the readers that read `next_offsets` next.
 
-        Raises KafkaError, OSError or TimeoutError; never takes longer than the deadline and CLOSE_DEADLINE_S.
+        Raises KafkaError, OSError or TimeoutError; never takes longer than the deadline and twice
+        CLOSE_DEADLINE_S.
         """
         try:
             async with asyncio.timeout(deadline_s):
-                return await self._read(list(names), next_offsets)
-        except (KafkaError, OSError, TimeoutError):
+                figures = await self._read(list(names), next_offsets)
+                self._timeouts = 0
+                return figures
+        except TimeoutError:
+            # A broker that is only slow answers over the same connections; new ones would take it longer still.
+            self._timeouts += 1
+            if self._timeouts >= MAX_TIMEOUTS:
+                await self.close()
+            raise
+        except (KafkaError, OSError):
             await self.close()
             raise
 
@@ -82,16 +95,14 @@ class BrokerWatch:
         """Close the connections; the next read opens new ones."""
         admin, consumer = self._admin, self._consumer
         self._admin = self._consumer = self._settings = None
-        closing = [client.close() for client in (admin,) if client is not None]
-        closing += [client.stop() for client in (consumer,) if client is not None]
-        try:
-            async with asyncio.timeout(CLOSE_DEADLINE_S):
-                await asyncio.gather(*closing, return_exceptions=True)
-        except TimeoutError:
-            return
+        self._timeouts = 0
+        if admin is not None:
+            await _end(admin.close())
+        if consumer is not None:
+            await _end(consumer.stop())
 
     async def _read(self, names: list[str], next_offsets: Mapping[tuple[str, int], int]) -> BrokerFigures:
-        admin, consumer = await self._connect()
+        admin, consumer = await self._connect(names)
         settings = await self._read_settings(admin, names)
         held = settings.topics
         sizes = await read_sizes(admin, {name: list(state.partitions) for name, state in held.items()})
@@ -128,13 +139,26 @@ class BrokerWatch:
             BrokerLogs(settings.check_interval_ms, tuple(logs)), end_offsets, settings.configs, progress
         )
 
-    async def _connect(self) -> tuple[AIOKafkaAdminClient, KafkaConsumer]:
+    async def _connect(self, names: list[str]) -> tuple[AIOKafkaAdminClient, KafkaConsumer]:
+        """Both connections, kept only once they stand."""
         if self._admin is None:
-            self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers, client_id=self._client_id)
-            await self._admin.start()
+            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers, client_id=self._client_id)
+            try:
+                await admin.start()
+            except BaseException:
+                await _end(admin.close())
+                raise
+            self._admin = admin
         if self._consumer is None:
-            self._consumer = new_consumer(self._bootstrap_servers, self._client_id)
-            await self._consumer.start()
+            consumer = new_consumer(self._bootstrap_servers, self._client_id)
+            try:
+                await consumer.start()
+                # Told of all topics at once; else the driver learns of one more with each of its retries.
+                await consumer._client.set_topics(names)
+            except BaseException:
+                await _end(consumer.stop())
+                raise
+            self._consumer = consumer
         return self._admin, self._consumer
 
     async def _read_settings(self, admin: AIOKafkaAdminClient, names: list[str]) -> _Settings:
@@ -144,6 +168,12 @@ class BrokerWatch:
             configs = await read_configs(admin, list(topics)) if topics else {}
             self._settings = _Settings(now_s, await check_interval_ms(admin), topics, configs)
         return self._settings
+
+
+async def _end(closing: Awaitable[None]) -> None:
+    """Wait for the end of a connection, not for ever; how it ends is of no use to anybody."""
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(closing, CLOSE_DEADLINE_S)
 
 
 def _topic_log(

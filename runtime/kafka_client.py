@@ -28,6 +28,7 @@ PARTITION_FETCH_BYTES = 1024 * 1024
 
 __all__ = [
     "ConsumerRecord",
+    "KafkaConnectionError",
     "KafkaConsumer",
     "KafkaError",
     "KafkaProducer",

@@ -38,6 +38,7 @@ class _Cluster:
 
 class _ConsumerClient:
     cluster: _Cluster
+    def set_topics(self, topics: Iterable[str]) -> Future[bool]: ...
     async def send(self, node_id: int, request: FetchRequest) -> FetchResponse: ...
 
 class AIOKafkaConsumer:

@@ -16,7 +16,7 @@ from prometheus_client import Counter, Histogram
 
 from runtime.broker_watch import BrokerFigures, BrokerWatch
 from runtime.clock import Clock, SystemClock
-from runtime.kafka_client import KafkaError, load_topics
+from runtime.kafka_client import KafkaConnectionError, KafkaError, load_topics
 from runtime.logs import get_logger
 from runtime.settings import load, split_list
 from runtime.topic_admin import TopicSettings
@@ -213,6 +213,8 @@ class Collector:
         offsets = {(row["topic"], row["partition"]): row["next_offset"] for row in self._checkpoints}
         try:
             return await self._broker.read([topic.name for topic in self._topics], offsets, BROKER_DEADLINE_S), None
+        except KafkaConnectionError:
+            return None, f"no connection to {self._settings.kafka_bootstrap_servers}"
         except (KafkaError, OSError, TimeoutError) as error:
             return None, engines.one_line(error)
 
