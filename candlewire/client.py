@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 from urllib.parse import urlsplit
 
@@ -329,9 +330,9 @@ def _ms(name: str, time: Time) -> int:
         if isinstance(time, datetime):
             time_ms = ((time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH) // timedelta(milliseconds=1)
         else:
-            time_ms = parse_time_ms(time) if isinstance(time, str) else time
-    except ValueError as error:
+            time_ms = parse_time_ms(time) if isinstance(time, str) else index(time)
+    except (TypeError, ValueError) as error:
         raise BadArgument(name, str(error), allowed) from None
-    if not isinstance(time_ms, int) or not 0 <= time_ms <= LAST_MS or 0 < time_ms < LEAST_MS:
+    if not 0 <= time_ms <= LAST_MS or 0 < time_ms < LEAST_MS:
         raise BadArgument(name, f"{time!r} is not a time in ms", allowed)
     return time_ms

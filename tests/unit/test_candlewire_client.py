@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -75,7 +76,7 @@ def test_a_time_may_be_written_in_many_ways(time_ms: int) -> None:
     if moment.year < 9999:
         ways.append(moment.astimezone(timezone(timedelta(hours=5))))
     assert {module._ms("start", way) for way in ways} == {time_ms}
-    assert module._ms("start", date(2026, 11, 20)) == START_MS
+    assert module._ms("start", date(2026, 11, 20)) == module._ms("start", np.int64(START_MS)) == START_MS
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,7 @@ def test_a_time_may_be_written_in_many_ways(time_ms: int) -> None:
         (("BTCUSDT", "1m", True, END_MS), {}, "start"),
         (("BTCUSDT", "1m", "yesterday", END_MS), {}, "start"),
         (("BTCUSDT", "1m", 1.5, END_MS), {}, "start"),
+        (("BTCUSDT", "1m", None, END_MS), {}, "start"),
         (("BTCUSDT", "1m", END_MS, START_MS), {}, "end"),
         (("BTCUSDT", "1m", START_MS, END_MS), {"frame": "excel"}, "frame"),
         (("BTCUSDT", "1m", START_MS, END_MS), {"known_at": "then"}, "known_at"),
