@@ -147,10 +147,12 @@ BY_STATE: Final = f"""
 select state, sum(extract(epoch from least(to_time, {_AT}) - greatest(from_time, {_AT})))::bigint
 from kline_gap where interval = '1s' and symbol = %s and from_time < {_AT} and to_time > {_AT} group by state
 """
-#: Gaps that are settled without rows. Parameters: symbol (null = all), twice; to, from.
+#: Gaps that are settled without rows; of all symbols, not what lies before an account (an import listed it: it may be
+#: years). Parameters: symbol (null = all), twice; to, from.
 SETTLED_WITHOUT_ROWS: Final = f"""
 select symbol, {ms("from_time")}, {ms("to_time")} from kline_gap
-where interval = '1s' and state in ('unrepairable', 'absent') and (%s::text is null or symbol = %s)
+where interval = '1s' and state in ('unrepairable', 'absent')
+  and (symbol = %s or (%s::text is null and resolved_by is distinct from 'archive'))
   and from_time < {_AT} and to_time > {_AT} order by symbol, from_time
 """
 

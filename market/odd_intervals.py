@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from market.errors import UnknownInterval
@@ -36,10 +35,12 @@ _LENGTH_MS: Final = {**{interval.value: interval.length_ms for interval in Inter
 ODD_INTERVALS: Final = (*_ODD_LENGTH_MS, MONTH)
 #: Every interval of the exchange, shortest first.
 EXCHANGE_INTERVALS: Final = (*sorted(_LENGTH_MS, key=lambda name: _LENGTH_MS[name]), MONTH)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: The calendar repeats itself: so the year 9999, as far as APIs let anybody ask, has a month after it.
-_CYCLE_MONTHS: Final = 400 * 12
-_CYCLE_MS: Final = 146_097 * DAY_MS
+#: The calendar repeats itself after 400 years. Counted from a March, leap days come last in a year.
+_CYCLE_DAYS: Final = 146_097
+_CYCLE_MONTHS: Final = 4_800
+#: From 0000-03-01 to 1970-01-01.
+_MARCH_DAYS: Final = 719_468
+_MARCH_MONTHS: Final = 1970 * 12 - 2
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,16 @@ def totals(parts: Iterable[Kline | Candle], grid: Grid) -> Iterator[tuple[int, A
 
 
 def _month_of(local_ms: int) -> int:
-    """Months since January 1970."""
-    cycles, rest_ms = divmod(local_ms, _CYCLE_MS)
-    moment = _EPOCH + timedelta(milliseconds=rest_ms)
-    return cycles * _CYCLE_MONTHS + (moment.year - _EPOCH.year) * 12 + moment.month - 1
+    """Months since January 1970, by the Gregorian calendar."""
+    cycles, day = divmod(local_ms // DAY_MS + _MARCH_DAYS, _CYCLE_DAYS)
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day_of_year = day - (365 * year + year // 4 - year // 100)
+    month = (5 * day_of_year + 2) // 153
+    return cycles * _CYCLE_MONTHS + year * 12 + month - _MARCH_MONTHS
 
 
 def _month_open_ms(month: int) -> int:
-    cycles, rest = divmod(month, _CYCLE_MONTHS)
-    first = datetime(_EPOCH.year + rest // 12, rest % 12 + 1, 1, tzinfo=UTC)
-    return cycles * _CYCLE_MS + (first - _EPOCH) // timedelta(milliseconds=1)
+    cycles, month_of_cycle = divmod(month + _MARCH_MONTHS, _CYCLE_MONTHS)
+    year, month_of_year = divmod(month_of_cycle, 12)
+    day = 365 * year + year // 4 - year // 100 + (153 * month_of_year + 2) // 5
+    return (cycles * _CYCLE_DAYS + day - _MARCH_DAYS) * DAY_MS

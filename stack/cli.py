@@ -171,7 +171,7 @@ OF_ROOMS = {
     "backfill": ("aggregator.backfill", "Fill what is missing of a symbol from the exchange."),
     "rebuild": ("aggregator.rebuild", "Recompute candles from their seconds and report differences."),
     "import": ("aggregator.import_archive", "Klines of the exchange's public archive into the tables."),
-    "export": ("webapp.export", "Rows into a file: CSV, Parquet, Arrow, or the exchange's archive layout."),
+    "export": ("webapp.export.command", "Rows into a file: CSV, Parquet, Arrow, or the exchange's archive layout."),
     "bench": ("bench", "The benchmarks, each against a reference measured in the same run."),
 }
 

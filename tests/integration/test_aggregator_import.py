@@ -16,6 +16,7 @@ import pytest
 
 from aggregator.completeness import mark_uncounted, recount
 from aggregator.import_archive import main
+from aggregator.missing import reopen
 from aggregator.retention import apply_retention
 from aggregator.roll_up import roll_up as roll_up_dirty
 from market.interval import HOUR_MS, MINUTE_MS, SECOND_MS, Interval
@@ -190,6 +191,7 @@ def test_what_lies_between_an_archive_and_the_account_is_listed_and_not_asked_fo
         (20, 22, "absent", "archive"),
         (later // 1000, first_s, "unrepairable", "archive"),
     ]
+    assert reopen(database, None, 0, START_MS * 2) == []
     assert roll_up_dirty(database, 100).minutes == 7
     mark_uncounted(database)
     while recount(database).more:

@@ -39,7 +39,7 @@ from tests.webapp_process import (
     run_webapp,
 )
 from webapp.export import pieces
-from webapp.export.__main__ import main
+from webapp.export.command import main
 from webapp.export.encoders import Format, Unrepresentable, encoder_for
 from webapp.export.files import write_file
 from webapp.export.manifest import Progress, described
