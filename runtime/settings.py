@@ -90,6 +90,11 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def shown(name: str, value: object) -> str:
+    """A wrong value for a message, unless the variable holds a secret."""
+    return "a secret" if name.endswith(("_TOKEN", "_KEY", "_PASSWORD")) else repr(value)
+
+
 _S = TypeVar("_S", bound=BaseSettings)
 
 
@@ -99,7 +104,9 @@ def load(model: type[_S]) -> _S:
         return model()
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(str(p) for p in e['loc']).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+            f"  {name}: {e['msg']} (got {shown(name, e['input'])})"
+            for e in error.errors()
+            for name in [".".join(str(p) for p in e["loc"]).upper()]
         ]
         sys.stderr.write("Settings that cannot be used:\n" + "\n".join(lines) + "\n")
         raise SystemExit(2) from None

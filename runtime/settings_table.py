@@ -15,6 +15,8 @@ from typing import TypeVar, cast
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from runtime.settings import shown
+
 ROOMS = ("stack", "exchange_sim", "producer", "inserter", "aggregator", "flask_stream", "webapp")
 MODULES = (*(f"{room}.settings" for room in ROOMS), "runtime.topic_admin")
 PAGE = """# Settings
@@ -84,7 +86,7 @@ def problems(module_name: str, values: Mapping[str, str], leave_out: Iterable[st
             for detail in error.errors():
                 name = str(detail["loc"][0]).upper() if detail["loc"] else model.__name__
                 if name not in ignored:
-                    found[name] = f"{detail['msg']} (got {detail['input']!r})"
+                    found[name] = f"{detail['msg']} (got {shown(name, detail['input'])})"
     return found
 
 
