@@ -163,11 +163,13 @@ class BrokerWatch:
 
     async def _read_settings(self, admin: AIOKafkaAdminClient, names: list[str]) -> _Settings:
         now_s = self._clock.monotonic_s()
-        if self._settings is None or now_s - self._settings.at_s >= SETTINGS_EVERY_S:
+        known = self._settings
+        # Topics that are not there yet are about to be made: a start is not the time to wait.
+        if known is None or len(known.topics) < len(names) or now_s - known.at_s >= SETTINGS_EVERY_S:
             topics = await describe(admin, names)
             configs = await read_configs(admin, list(topics)) if topics else {}
-            self._settings = _Settings(now_s, await check_interval_ms(admin), topics, configs)
-        return self._settings
+            known = self._settings = _Settings(now_s, await check_interval_ms(admin), topics, configs)
+        return known
 
 
 async def _end(closing: Awaitable[None]) -> None:

@@ -9,12 +9,23 @@ import httpx
 import pytest
 
 from runtime.kafka_client import load_topics
-from tests.stack_process import StackProcess
+from tests.stack_process import StackProcess, wait_for
+
+COLLECTED_DEADLINE_S = 30.0
 
 
 @pytest.fixture(scope="module")
 def web(full_stack: StackProcess) -> Iterator[httpx.Client]:
+    declared = len(load_topics().all())
     with httpx.Client(base_url=full_stack.status()["urls"]["web"], timeout=30) as client:
+
+        def is_collected() -> bool:
+            found = client.get("/api/v1/retention")
+            if found.status_code != 200 or len(found.json()["topics"]) < declared:
+                return False
+            return bool(found.json()["topics"][0]["records_per_second"])
+
+        wait_for("figures of every topic", is_collected, COLLECTED_DEADLINE_S)
         yield client
 
 
