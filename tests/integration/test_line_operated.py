@@ -7,8 +7,10 @@ import os
 import subprocess
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+import websockets.sync.client
 
 from tests.stack_process import CANDLEWIRE, ROOT, StackProcess, wait_for
 
@@ -72,6 +74,12 @@ def comes_on(connection: psycopg.Connection[Any], symbol: str) -> None:
     wait_for(f"{symbol} to come on", lambda: watermark_s(connection, symbol) > start_s + 2, DEADLINE_S)
 
 
+def followed(stack: StackProcess) -> set[str]:
+    """Symbols of the market list."""
+    answer = httpx.get(f"{stack.status()['urls']['web']}/api/v1/symbols", timeout=DEADLINE_S)
+    return {row["symbol"] for row in answer.json()["symbols"]}
+
+
 @pytest.mark.timeout(300)
 def test_a_symbol_comes_and_goes_and_comes_again_with_an_exact_ledger(full_stack: StackProcess) -> None:
     with full_stack.connect() as connection:
@@ -85,8 +93,13 @@ def test_a_symbol_comes_and_goes_and_comes_again_with_an_exact_ledger(full_stack
         try:
             comes_on(connection, SYMBOL)
             assert unaccounted_s(connection, SYMBOL) == 0
+            assert SYMBOL in followed(full_stack)
+            stream = f"{full_stack.status()['urls']['stream']}/ws/{SYMBOL.lower()}@kline_1s"
+            with websockets.sync.client.connect(stream, proxy=None) as socket:
+                assert json.loads(socket.recv(timeout=DEADLINE_S))["s"] == SYMBOL
         finally:
             order(full_stack, "symbols", "remove", SYMBOL)
+        assert SYMBOL not in followed(full_stack)
         gone_s = _end(connection)
         comes_on(connection, "BTCUSDT")
         assert watermark_s(connection, SYMBOL) == gone_s
