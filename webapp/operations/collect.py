@@ -91,6 +91,7 @@ class Collector:
         self._checkpoints: list[dict[str, Any]] = []
         self._sampled_at_s: float | None = None
         self._rounds = 0
+        self._away: dict[str, str | None] = {}
 
     def start(self) -> None:
         """Begin, in a daemon thread."""
@@ -140,6 +141,7 @@ class Collector:
             valkey,
             engines.exchange_row(scrapes, now_ms, self._settings.operator_stale_s),
         ]
+        self._log_away(found)
         answers = assemble.Answers(
             now_ms=now_ms,
             now_s=self._clock.monotonic_s(),
@@ -155,6 +157,16 @@ class Collector:
         await self._write(snapshot, stored is not None)
         if self._is_writer:
             await self._notifier.send_live(self._book.standing.values())
+
+    def _log_away(self, found: list[EngineRow]) -> None:
+        """Say once that an engine is away, with the error, and once that it is back."""
+        for engine in found:
+            error = engine.error if engine.state == "down" else None
+            if error is not None and self._away.get(engine.name) is None:
+                log.warning("engine_away", engine=engine.name, error=error)
+            elif error is None and self._away.get(engine.name) is not None:
+                log.info("engine_back", engine=engine.name)
+            self._away[engine.name] = error
 
     def _publish(self, snapshot: Snapshot) -> None:
         shown = assemble.with_alerts(snapshot, self._book.rows())

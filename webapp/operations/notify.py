@@ -47,6 +47,7 @@ class Notifier:
         self._for_webhook: deque[Change] = deque(maxlen=MAX_WAITING)
         self._wake = asyncio.Event()
         self._told_at_s = 0.0
+        self._is_live_away = False
 
     def tell(self, changes: Iterable[Change]) -> None:
         """Log them now, queue them for the other ways."""
@@ -81,9 +82,12 @@ class Notifier:
                 sent = [await producer.send(topic, encode_record(alert), key=KEY) for alert in waiting]
                 await asyncio.gather(*sent)
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("alerts_not_sent", waiting=len(waiting), error=one_line(error))
+            if not self._is_live_away:
+                self._is_live_away = True
+                log.warning("alerts_wait_for_the_broker", waiting=len(waiting), error=one_line(error))
             await self.close()
             return
+        self._is_live_away = False
         for _ in waiting:
             self._for_live.popleft()
 
