@@ -10,7 +10,7 @@ import json
 import socket
 import zipfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,24 @@ def sql_rows(database: str, interval: str, columns: tuple[Any, ...], symbol: str
 def read(kind: Format, data: bytes) -> list[dict[str, Any]]:
     """Rows of a file; those of text formats with texts as values."""
     if kind is Format.PARQUET:
-        return pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+        return rows_of(pyarrow.parquet.read_table(io.BytesIO(data)))
     if kind is Format.ARROW:
-        return pyarrow.ipc.open_stream(data).read_all().to_pylist()
+        return rows_of(pyarrow.ipc.open_stream(data).read_all())
     text = (gzip.decompress(data) if kind is Format.CSV_GZ else data).decode()
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def rows_of(table: Any) -> list[dict[str, Any]]:
+    """Rows of an Arrow table, its times made by hand: the library would load pandas for them."""
+    columns = []
+    for column in table.columns:
+        if pyarrow.types.is_timestamp(column.type):
+            assert column.type == pyarrow.timestamp("us", "UTC")
+            values = column.cast(pyarrow.int64()).to_pylist()
+            columns.append([None if us is None else moment(0) + timedelta(microseconds=us) for us in values])
+        else:
+            columns.append(column.to_pylist())
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def same(value: Any, text: Any) -> bool:
