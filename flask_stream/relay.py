@@ -34,7 +34,7 @@ from runtime.kafka_client import (
     start_when_ready,
     topic_states,
 )
-from runtime.lifecycle import Stop
+from runtime.lifecycle import Stop, end
 from runtime.log_tail import by_leader, fetch
 from runtime.logs import get_logger
 from runtime.retry import Backoff
@@ -191,9 +191,7 @@ class TopicReader:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
 
     async def _follow(self, consumer: KafkaConsumer, leader: int, led: list[TopicPartition]) -> None:
         while True:

@@ -48,7 +48,7 @@ from runtime.kafka_client import (
     start_when_ready,
     topic_states,
 )
-from runtime.lifecycle import Stop
+from runtime.lifecycle import Stop, end
 from runtime.logs import get_logger
 from runtime.operations.room_control import RoomControl
 from runtime.retry import ENGINE_MAX_DELAY_S, Backoff
@@ -176,9 +176,7 @@ class Inserter:
         try:
             await self._read(consumer, writer, watch, Operator(store, connection, writer, self._positions))
         finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+            await end(watching)
 
     async def _read(self, consumer: KafkaConsumer, writer: Writer, watch: Watch, operator: Operator) -> None:
         """Collect the next batch while the one before is being written; between two of them serve the operators."""
@@ -200,9 +198,7 @@ class Inserter:
                 await operator.serve(consumer, self._topics, self._clock)
         finally:
             if collecting is not None:
-                collecting.cancel()
-                with contextlib.suppress(asyncio.CancelledError, OffsetOutOfRangeError, PositionsLost, KafkaError):
-                    await collecting
+                await end(collecting)
 
     async def _write(self, consumer: KafkaConsumer, writer: Writer, watch: Watch, batch: Batch) -> bool:
         """The batch, if there is anything in it. False when too much of what comes is bad."""

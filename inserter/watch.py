@@ -119,8 +119,9 @@ class Watch:
     async def _ask(self, consumer: KafkaConsumer, positions: Positions) -> None:
         partitions = list(positions.by_partition)
         asked_at_s = self._clock.monotonic_s()
-        earliest = await asyncio.wait_for(consumer.beginning_offsets(partitions), ASK_TIMEOUT_S)
-        latest = await asyncio.wait_for(consumer.end_offsets(partitions), ASK_TIMEOUT_S)
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            earliest = await consumer.beginning_offsets(partitions)
+            latest = await consumer.end_offsets(partitions)
         self.log_ends = LogEnds(asked_at_s, latest)
         self.tell(positions, earliest, latest)
 
@@ -150,12 +151,12 @@ class Watch:
         """A topic made again while we read keeps its name, only its id tells; it may have grown, or be kept longer.
 
         Raises KafkaError, OSError or TimeoutError."""
-        now = await asyncio.wait_for(
-            topic_states_now(self._settings.kafka_bootstrap_servers, list(self._states)), ASK_TIMEOUT_S
-        )
+        servers = self._settings.kafka_bootstrap_servers
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            now = await topic_states_now(servers, list(self._states))
         changed = [name for name, state in now.items() if state != self._states[name]]
         if changed:
             log.warning("topic_changed", topics=changed)
             self.topic_changed = True
-        servers, names = self._settings.kafka_bootstrap_servers, list(now)
-        self._retention_ms |= await asyncio.wait_for(retention_now(servers, names), ASK_TIMEOUT_S)
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            self._retention_ms |= await retention_now(servers, list(now))

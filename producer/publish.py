@@ -22,6 +22,7 @@ from runtime.crash import crash_point
 from runtime.health import Health
 from runtime.kafka_batches import BatchProducer, partition_of
 from runtime.kafka_client import KafkaError
+from runtime.lifecycle import end
 from runtime.logs import get_logger
 
 MAX_TAKE_BYTES = 256 * 1024
@@ -105,9 +106,7 @@ class Pump:
             if self._bug is not None:
                 raise self._bug
         finally:
-            for task in (*tasks, broken, *self._hand_overs):
-                task.cancel()
-            await asyncio.gather(*tasks, *self._hand_overs, return_exceptions=True)
+            await end(*tasks, broken, *self._hand_overs)
             await client.close(CLOSE_TIMEOUT_S)
 
     async def _run_group(self, lanes: list[Lane], linger_s: float, client: BatchProducer) -> None:

@@ -34,7 +34,7 @@ from runtime.clock import Clock, SystemClock, new_random
 from runtime.exchange_rest import ExchangeRest, RestRefused, RestUnavailable
 from runtime.health import Health
 from runtime.kafka_client import load_topics
-from runtime.lifecycle import Stop, run_service
+from runtime.lifecycle import Stop, end, run_service
 from runtime.logs import get_logger
 from runtime.operations.recordings import registered
 from runtime.retry import Backoff
@@ -122,9 +122,9 @@ async def record(settings: RecordSettings, arguments: argparse.Namespace, stop: 
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r{tape.frames} frames, {tape.byte_count / 1e6:.1f} MB ")
         stop.set()
-        asking.cancel()
+        await end(asking)
         outcomes = await asyncio.gather(*slots, return_exceptions=True)
-        await asyncio.gather(asking, ending, return_exceptions=True)
+        await asyncio.gather(ending, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome

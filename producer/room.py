@@ -18,7 +18,7 @@ from runtime.exchange_rest import ExchangeRest
 from runtime.health import Health
 from runtime.kafka_batches import BatchProducer, open_batches
 from runtime.kafka_client import load_topics
-from runtime.lifecycle import Stop
+from runtime.lifecycle import Stop, end
 from runtime.logs import get_logger
 from runtime.operations.room_control import RoomControl, chosen
 from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
@@ -82,6 +82,6 @@ async def run_producer(settings: ProducerSettings, health: Health, clock: Clock,
         control.stop()
         await asyncio.gather(listening, return_exceptions=True)
         await pump.finish(FLUSH_TIMEOUT_S)
-        checking.cancel()
-        await asyncio.gather(pumping, checking, stopping, return_exceptions=True)
+        await end(checking)
+        await asyncio.gather(pumping, stopping, return_exceptions=True)
         rest.close()

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from producer.subscriptions import ControlFrame, SubscriptionFailed, Subscriptions, unsubscribe_message
 from runtime.clock import Clock
 from runtime.crash import crash_point
+from runtime.lifecycle import end
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
@@ -86,9 +87,7 @@ class Session:
                 if unsubscribe:
                     await asyncio.wait_for(self._socket.send(unsubscribe_message(self.names)), CLOSE_TIMEOUT_S)
             await self._socket.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         self._end("closed")
 
     async def _read(self) -> None:

@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from runtime.logs import get_logger
 
 STOP_DEADLINE_S = 4.0
+CANCEL_AGAIN_S = 0.2
 
 log = get_logger(__name__)
 
@@ -33,10 +35,25 @@ class Stop:
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the room should end, at most `timeout_s`; true when it should."""
         try:
-            await asyncio.wait_for(self._event.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
         except TimeoutError:
             return False
         return True
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel the tasks and wait until all have ended; what they return or raise is not told.
+
+    Cancelled again each CANCEL_AGAIN_S: a cancellation that comes in the moment in which what a task waits for is done
+    gets lost in asyncio.wait_for of Python 3.11 (gh-86296). Waiting for such a task once wedged the inserter.
+    """
+    living = {task for task in tasks if not task.done()}
+    while living:
+        for task in living:
+            task.cancel()
+        _, living = await asyncio.wait(living, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def run_service(main: Callable[[Stop], Awaitable[None]]) -> None:
