@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -167,8 +167,7 @@ SECONDS_AND_NUMBERS: Final = Shape(
 )
 
 
-def nearest_before(symbol: str, interval: Interval, time_ms: int) -> int | None:
-    """Open time of the newest bar that begins before this instant; None when there is none."""
-    page = Page(None, time_ms - 1, 1, oldest_first=False)
-    found: list[tuple[Any, ...]] = fetch(*page.sql(ms("open_time"), symbol, interval))
-    return found[0][0] if found else None
+def nearest_before_s(symbol: str, interval: Interval, time_ms: int) -> int | None:
+    """Open time, in seconds, of the newest bar that begins before this instant, be it forming; None without one."""
+    text = klines_text(symbol, interval, Page(None, time_ms - 1, 1, oldest_first=False), SECONDS_AND_NUMBERS)
+    return int(text.columns[0]) if text.count else None

@@ -126,7 +126,7 @@ def test_countback_outranks_from(webapp: WebappProcess) -> None:
 
 
 def test_no_data_tells_the_nearest_earlier_bar_in_seconds_or_that_there_is_none(webapp: WebappProcess) -> None:
-    assert history(webapp, END_S + 3600, END_S + 7200) == {"s": "no_data", "nextTime": END_S - 60}
+    assert history(webapp, END_S + 3600, END_S + 7200) == {"s": "no_data", "nextTime": END_S}
     assert history(webapp, FIRST_S - 7200, FIRST_S - 3600) == {"s": "no_data"}
     assert history(webapp, 0, END_S, symbol="ETHUSDT") == {"s": "no_data"}
 

@@ -12,7 +12,7 @@ from webapp.api.udf import parameters
 from webapp.api.udf.endpoint import endpoint
 from webapp.api.udf.errors import UdfError
 from webapp.kline_selectors import Page
-from webapp.kline_text import SECONDS_AND_NUMBERS, klines_text, nearest_before
+from webapp.kline_text import SECONDS_AND_NUMBERS, klines_text, nearest_before_s
 from webapp.selectors import symbol_exists
 
 #: Bars of one answer: of more the newest. A client that knows is told by docs/HTTP.md.
@@ -45,9 +45,9 @@ def history(query: QueryDict) -> Any:
         columns = ",".join(f'"{name}":[{column}]' for name, column in zip(_COLUMNS, text.columns, strict=True))
         body = msgspec.Raw(f'{{"s":"ok",{columns}}}'.encode())
         return Settled(body) if text.is_settled else body
-    earlier_ms = None if start_ms is None else nearest_before(symbol, interval, start_ms)
-    if earlier_ms is not None:
-        return {"s": "no_data", "nextTime": earlier_ms // 1000}
+    earlier_s = None if start_ms is None else nearest_before_s(symbol, interval, start_ms)
+    if earlier_s is not None:
+        return {"s": "no_data", "nextTime": earlier_s}
     if not symbol_exists(symbol):
         raise UdfError(f"{symbol} is not a symbol of this system; /udf/search lists them", 404)
     return {"s": "no_data"}
