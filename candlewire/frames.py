@@ -14,6 +14,8 @@ FRAMES: Final = ("pandas", "polars", "arrow")
 Kind = Literal["time", "money", "whole", "flag", "text"]
 #: Decimals of an answer without rows; with rows as many digits as they have.
 _EMPTY_DIGITS: Final = (38, 18)
+#: Decimals of the exchange's own amounts.
+_MONEY_SCALE: Final = 8
 #: How an Arrow IPC stream ends. Without it the answer was broken off.
 _END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
@@ -90,14 +92,28 @@ def of_kinds(table: Any, kinds: Mapping[str, Kind]) -> Any:
     columns = {}
     for name, kind in kinds.items():
         column = table.column(name)
-        if kind == "money" and not pa.types.is_decimal(column.type):
-            column = _array(pa, kind, column.to_pylist())
+        if kind == "money":
+            is_decimal = pa.types.is_decimal(column.type)
+            column = _narrowed(pa, column) if is_decimal else _array(pa, kind, column.to_pylist())
         elif kind == "time":
             column = column.cast(pa.timestamp("ms", "UTC"))
         elif kind in ("whole", "text"):
             column = column.cast(pa.int64() if kind == "whole" else pa.string())
         columns[name] = column
     return pa.table(columns)
+
+
+def _narrowed(pa: Any, column: Any) -> Any:
+    """Decimals of an export with as many digits as they have: products of two such columns fit, and short and long
+    ranges are of one kind."""
+    compute = import_module("pyarrow.compute")
+    try:
+        column = column.cast(pa.decimal128(_EMPTY_DIGITS[0], _MONEY_SCALE))
+    except pa.ArrowInvalid:
+        return column
+    bounds = [bound for bound in compute.min_max(column).as_py().values() if bound is not None]
+    whole = max((len(str(abs(int(bound)))) for bound in bounds), default=None)
+    return column if whole is None else column.cast(pa.decimal128(whole + _MONEY_SCALE, _MONEY_SCALE))
 
 
 def require_frame(frame: str) -> None:

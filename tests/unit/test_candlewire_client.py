@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -261,3 +262,12 @@ def test_live_messages_resume_after_the_last_one(waits: list[float]) -> None:
         next(client.stream(["trade:BTCUSDT"]))
     with pytest.raises(BadArgument):
         client.stream("trade:BTCUSDT")
+
+
+def test_exported_decimals_have_as_many_digits_as_they_have() -> None:
+    client, _ = client_of(httpx.Response(200, content=exported(START_MS, END_MS, price="decimal")))
+    table = client.klines("BTCUSDT", "3m", START_MS, END_MS + 1, frame="arrow")
+    assert table.schema.field("open").type == pa.decimal128(9, 8)
+    assert table.column("open").to_pylist() == [Decimal("0.10")]
+    frame = table.to_pandas(types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_decimal(kind) else None)
+    assert (frame.open * frame.base_volume).tolist() == [Decimal("0.01")]
