@@ -343,6 +343,16 @@ def test_the_command_writes_the_archives_daily_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("command")
+def test_a_file_that_cannot_be_begun_leaves_nothing_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([SYMBOL, "--interval", "1m", "--output", str(tmp_path / "nowhere" / "x.csv")]) == 1
+    told = capsys.readouterr().err
+    assert "No such file or directory" in told
+    assert "--resume" not in told
+
+
+@pytest.mark.usefixtures("command")
 @pytest.mark.parametrize(
     "arguments",
     [

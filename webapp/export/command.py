@@ -54,10 +54,10 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     except (DatabaseError, OSError, Unrepresentable) as error:
-        sys.stderr.write(f"{str(error).strip()}\n{options.output}.partial stays; --resume goes on with it.\n")
+        sys.stderr.write(f"{str(error).strip()}\n{_left(options.output)}")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write(f"{options.output}.partial stays; --resume goes on with it.\n")
+        sys.stderr.write(_left(options.output))
         return 1
     if options.json:
         print(json.dumps({"source": settings.source, "files": written}))
@@ -65,6 +65,12 @@ def main(arguments: list[str]) -> int:
         share = "" if file["completeness"] is None else f", completeness {file['completeness']:.6f}"
         print(f"{file['file']}: {file['rows']:,} rows{share}, sha256 {file['sha256']}")
     return 0
+
+
+def _left(output: Path) -> str:
+    """What an export that ended early leaves; nothing of the archive's layout, nor where none could begin."""
+    partial = output.with_name(f"{output.name}.partial")
+    return f"{partial} stays; --resume goes on with it.\n" if partial.exists() else ""
 
 
 def _export(options: argparse.Namespace, settings: WebappSettings, report: Report) -> list[dict[str, Any]]:
