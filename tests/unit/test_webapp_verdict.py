@@ -13,7 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.django_settings")
 
 from webapp.api.limits import WeightLimiter
 from webapp.operations.snapshot import ReaderRow
-from webapp.verdict import verdict
+from webapp.operations.verdict import verdict
 
 QUIET = {"seconds_since_progress": 1.0, "outages": [], "recent_gaps": {}}
 

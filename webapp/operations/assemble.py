@@ -34,7 +34,7 @@ from webapp.operations.snapshot import (
 )
 from webapp.operations.stored import Stored
 from webapp.operations.topics import TopicRates, topic_row
-from webapp.verdict import LATE_AFTER_S, listed, verdict
+from webapp.operations.verdict import LATE_AFTER_S, listed, verdict
 
 DISK_LABEL: Final = "DATA_DIR"
 ENGINE_NAMES: Final = {
