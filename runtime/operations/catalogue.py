@@ -10,8 +10,15 @@ from market.errors import UnknownSymbol
 from market.symbol import parse_symbol
 from runtime.time_text import parse_time_ms
 
-#: Rooms that can be told to pause. The relay keeps nothing that a pause could save, and the pages show what is.
-PAUSABLE_ROOMS: Final = ("producer", "inserter", "aggregator")
+#: Rooms that can be told to pause, and what that does. The relay keeps nothing that a pause could save, and the pages
+#: show what is.
+PAUSED: Final[Mapping[str, str]] = {
+    "producer": "leaves the exchange; all that comes meanwhile is missing, is listed, and is repaired afterwards",
+    "inserter": "stops reading and keeps its place; longer than the retention loses records",
+    "aggregator": "no candles, no repair, no audit until it goes on",
+}
+PAUSABLE_ROOMS: Final = tuple(PAUSED)
+STAYS_PAUSED: Final = "It stays so over restarts."
 MAX_IDS: Final = 1_000
 MAX_NAME_CHARS: Final = 200
 MAX_RANGE_MS: Final = 31 * 86_400_000
@@ -88,9 +95,7 @@ _ALL: Final = (
     ),
     Action(
         "pause",
-        "producer: leaves the exchange; all that comes meanwhile is missing, is listed, and is repaired afterwards. "
-        "inserter: stops reading and keeps its place; longer than the retention loses records. aggregator: no candles, "
-        "no repair, no audit until it goes on. It stays so over restarts.",
+        " ".join(f"{room}: {effect}." for room, effect in PAUSED.items()) + f" {STAYS_PAUSED}",
         "candlewire pause ROOM",
         (Argument("room", "room", " or ".join(PAUSABLE_ROOMS)),),
     ),
@@ -178,7 +183,7 @@ def _ids(name: str, value: object) -> list[int]:
 
 def _topic(name: str, value: object) -> str:
     text = str(value)
-    if len(text) > MAX_NAME_CHARS or "\x00" in text:
+    if len(text) > MAX_NAME_CHARS or not text.isprintable():
         raise BadArgument(name, "is no name of a topic")
     return text
 

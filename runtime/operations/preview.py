@@ -11,7 +11,7 @@ from typing import Any, Final
 from runtime.database import Connection, TupleRow
 from runtime.kafka_client import KafkaError
 from runtime.operations import recordings
-from runtime.operations.catalogue import ACTIONS
+from runtime.operations.catalogue import ACTIONS, PAUSED, STAYS_PAUSED
 from runtime.operations.perform import MAX_LETTERS, SOME_LETTERS, letters
 from runtime.operations.rewind import Rewind, find_targets
 from runtime.time_text import iso
@@ -49,7 +49,9 @@ def preview(connection: Connection[TupleRow], action: str, arguments: Mapping[st
             return _letters(connection, action, arguments)
         case "reset_checkpoint":
             return _rewind(connection, arguments, place)
-        case "pause" | "resume":
+        case "pause":
+            return f"{arguments['room']}: {PAUSED[arguments['room']]}. {STAYS_PAUSED}"
+        case "resume":
             return f"{arguments['room']}: {ACTIONS[action].effect}"
         case "add_symbol" | "remove_symbol":
             return _symbol(connection, action, arguments)

@@ -156,6 +156,20 @@ def test_other_bad_requests_are_problems(operator: httpx.Client) -> None:
     assert operator.put(f"{ACTIONS}/pause", json={}).status_code == 405
 
 
+@pytest.mark.parametrize(
+    "text", ['{"arguments":{"\\ud800":1}}', '{"arguments":{"topic":"\\ud800"}}', '{"arguments":1e999}']
+)
+@pytest.mark.parametrize("path", ["dismiss/preview", "dismiss"])
+def test_what_nothing_can_be_written_with_is_refused_by_name(operator: httpx.Client, path: str, text: str) -> None:
+    answer = operator.post(f"{ACTIONS}/{path}", content=text, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["parameter"]) == (400, "body")
+
+
+def test_a_form_is_no_request(operator: httpx.Client) -> None:
+    for path in ("dismiss/preview", "dismiss"):
+        assert operator.post(f"{ACTIONS}/{path}", files={"topic": b"x"}).status_code == 415
+
+
 def test_dead_letters_are_counted_then_dismissed(operator: httpx.Client, database: psycopg.Connection) -> None:
     for offset in range(3):
         database.execute(
@@ -178,6 +192,9 @@ def test_dead_letters_are_counted_then_dismissed(operator: httpx.Client, databas
 
 def test_a_room_is_told_to_pause_and_to_go_on(operator: httpx.Client, database: psycopg.Connection) -> None:
     told = {"arguments": {"room": "aggregator"}, "confirm": True}
+    effect = operator.post(f"{ACTIONS}/pause/preview", json=told).json()["effect"]
+    assert effect.startswith("aggregator: no candles")
+    assert "producer" not in effect
     for action, is_paused in (("pause", True), ("pause", True), ("resume", False)):
         assert operator.post(f"{ACTIONS}/{action}", json=told).json()["state"] == "accepted"
         assert database.execute("select is_paused, updated_by from room_control").fetchone() == (is_paused, "127.0.0.1")

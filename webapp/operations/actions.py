@@ -6,19 +6,22 @@ without: no foreign page can send one) and `"confirm": true`. Everything else is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, RawPostDataException
 from django.middleware.csrf import get_token
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import CSRFCheck
+from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from runtime.database import Connection, DatabaseError, TupleRow, connect
+from runtime.logs import get_logger
 from runtime.operations import requests
 from runtime.operations.catalogue import ACTIONS, BadArgument, parse
 from runtime.operations.perform import Busy, take
@@ -27,9 +30,12 @@ from webapp.api.limits import address_of
 from webapp.api.native.problems import handle, problem
 from webapp.api.native.view import NativeView, answer
 from webapp.operations import schema
+from webapp.operations.engines import one_line
 from webapp.operations.permission import REFUSED, IsOperator, has_bearer, operator_of
 
 MAX_BODY_BYTES: Final = 64 * 1024
+
+log = get_logger(__name__)
 
 
 @contextmanager
@@ -138,8 +144,12 @@ class PerformView(OperatorView):
 def _refuse(request: Request, action: str, arguments: object, why: str) -> HttpResponse:
     """403, and a row that says who asked and why not. The body of a stranger is not read, let alone kept."""
     by = address_of(request._request)
-    with owner() as connection:
-        requests.refuse(connection, action, arguments, by, why)
+    try:
+        with owner() as connection:
+            requests.refuse(connection, action, arguments, by, why)
+    except DatabaseError as error:
+        # It is refused all the same; the log tells of it.
+        log.warning("operator_action_refused", action=action[:100], by=by, reason=why, not_written=one_line(error))
     return problem(403, why, request.path)
 
 
@@ -150,12 +160,21 @@ def _unknown(request: Request, action: str) -> HttpResponse:
 def _body(request: Request) -> dict[str, Any]:
     """The JSON object of the request. Raises BadArgument, and the framework's ParseError."""
     # Read before it is judged: an answer in front of an unread body would reach nobody.
-    if len(request._request.body) > MAX_BODY_BYTES:
+    try:
+        size = len(request._request.body)
+    except RawPostDataException:
+        # The CSRF check has looked for its token in a form.
+        raise UnsupportedMediaType(request.content_type) from None
+    if size > MAX_BODY_BYTES:
         raise BadArgument("body", "is too large", {"bytes": MAX_BODY_BYTES})
     try:
         data = request.data
+        # What the audit and the answer could not be written with: half a character, a number without end.
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError:
         raise BadArgument("body", "is nested too deeply") from None
+    except ValueError:
+        raise BadArgument("body", "holds text that is no Unicode, or a number that is too large") from None
     if not isinstance(data, dict):
         raise BadArgument("body", "is no JSON object", {"arguments": {}, "confirm": True})
     return data
