@@ -61,7 +61,7 @@ class Change:
     def deletes(self) -> str:
         """What a shorter retention does at once, for people; empty when it is not shorter."""
         old, new = self.at_broker["retention_ms"], self.after["retention_ms"]
-        if old != FOREVER_MS and new >= old:
+        if new == FOREVER_MS or (old != FOREVER_MS and new >= old):
             return ""
         return f"{self.topic}: records older than {new / 1000:g} s go at the next check, read or not"
 

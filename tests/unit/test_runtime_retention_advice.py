@@ -158,6 +158,8 @@ def test_a_plan_holds_what_differs_at_the_broker_or_in_the_file() -> None:
     (change,) = plan(by_hand[:1], declared, {"retention_ms": 1_800_000})
     assert str(change) == "retention_ms 1800000 (900000 in kafka/topics.toml) -> 1800000"
     assert change.deletes == ""
+    endless = replace(change, at_broker={**change.at_broker, "retention_ms": FOREVER_MS}, wanted={"segment_ms": 60_000})
+    assert endless.deletes == ""
 
 
 @pytest.mark.parametrize(
