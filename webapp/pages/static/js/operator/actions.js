@@ -123,7 +123,7 @@ export class Actions {
       byId("action-confirm").disabled = false;
       byId("action-confirm").focus();
     } catch (error) {
-      if (turn === this.turn) this.#say(`Not possible: ${error.message}`, "bad");
+      if (turn === this.turn) this.#say(`Not possible: ${error.message}`, "failed");
     }
   }
 
@@ -138,11 +138,11 @@ export class Actions {
     try {
       const asked = { action: this.current.action, given: this.previewed };
       const { state, detail } = await this.#post(this.current.action, { arguments: this.previewed, confirm: true });
-      if (turn === this.turn) this.#say([state, detail].filter(Boolean).join(": "), state === "failed" ? "bad" : "told");
+      if (turn === this.turn) this.#say([state, detail].filter(Boolean).join(": "), state === "failed" ? "failed" : "told");
       byId("action-dialog").close();
       this.done({ ...asked, state });
     } catch (error) {
-      if (turn === this.turn) this.#say(`Not done: ${error.message}`, "bad");
+      if (turn === this.turn) this.#say(`Not done: ${error.message}`, "failed");
     }
     this.previewed = null;
     this.refresh();
@@ -170,7 +170,7 @@ export class Actions {
     rows.forEach((row, index) => {
       const item = list.children[index] ?? list.appendChild(make("li", {}, make("time"), make("b"), make("span"), make("span", { className: "outcome" })));
       const [time, name, what, outcome] = item.children;
-      setData(item, "state", { done: "ok", failed: "bad", refused: "bad" }[row.state] ?? "waiting");
+      setData(item, "state", { done: "ok", failed: "failed", refused: "failed" }[row.state] ?? "waiting");
       setText(time, this.moment(row.requested_at_ms));
       setText(name, actionWords(row.action));
       setText(what, [argumentWords(row.arguments), `by ${row.requested_by}`].filter(Boolean).join(", "));
