@@ -108,9 +108,7 @@ def asked(query: QueryDict) -> tuple[ExportQuery, Format, str, Unit]:
     if table == Table.KLINES:
         interval = _interval(query)
     symbol = parameters.symbol(query) if table == Table.KLINES else parameters.optional_symbol(query)
-    start_ms, end_ms = parameters.time_ms(query, "start"), parameters.time_ms(query, "end")
-    if start_ms is not None and end_ms is not None and start_ms >= end_ms:
-        raise BadParameter("end", "the end must lie after the start")
+    start_ms, end_ms = parameters.span_ms(query)
     found = ExportQuery(
         table=Table(table),
         symbol=symbol,

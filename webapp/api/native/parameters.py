@@ -83,6 +83,14 @@ def time_ms(query: QueryDict, name: str) -> int | None:
     return since_ms
 
 
+def span_ms(query: QueryDict) -> tuple[int | None, int | None]:
+    """`start` (inclusive) and `end` (exclusive); None = no bound."""
+    start_ms, end_ms = time_ms(query, "start"), time_ms(query, "end")
+    if start_ms is not None and end_ms is not None and start_ms >= end_ms:
+        raise BadParameter("end", "the end must lie after the start")
+    return start_ms, end_ms
+
+
 def known_at_ms(query: QueryDict, of: Interval) -> int | None:
     """`known_at` as ms; not for 1s, whose rows keep no history."""
     moment_ms = time_ms(query, "known_at")

@@ -41,7 +41,7 @@ class KlinesView(NativeView):
         interval = parameters.interval(query)
         symbol = parameters.symbol(query)
         limit = parameters.limit(query, DEFAULT_ROWS, MAX_ROWS)
-        start_ms, end_ms = parameters.time_ms(query, "start"), parameters.time_ms(query, "end")
+        start_ms, end_ms = parameters.span_ms(query)
         before = [time_ms for time_ms in (end_ms, parameters.cursor(query)) if time_ms is not None]
         last_ms = min(before) - 1 if before else None
         known_at_ms = parameters.known_at_ms(query, interval)

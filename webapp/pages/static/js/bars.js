@@ -67,6 +67,7 @@ export class BarFeed {
     if (!this.series.joined || this.series.first === null) return;
     try {
       const first = Math.max(from, this.series.first);
+      if (first >= to) return;
       const { bars } = await fetchBars(klinesUrl(this.klinesPath, this.symbol, this.interval, to, first), this.stopped.signal);
       if (!this.stopped.signal.aborted && bars.length) this.#apply(this.series.addLive(bars), null, null);
     } catch {
