@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, TopicAlreadyExistsError, for_code
 from pydantic import Field
 
 from market.topics import Topic, Topics
@@ -23,6 +23,8 @@ from runtime.settings import KafkaSettings, load
 
 WAIT_FOR_BROKER_S = 60
 RETRY_S = 0.5
+CREATE_WAIT_S = 30
+CREATE_POLL_S = 0.05
 
 
 class TopicSettings(KafkaSettings):
@@ -88,7 +90,9 @@ async def apply(admin: AIOKafkaAdminClient, topics: Topics, settings: TopicSetti
     """Create what is missing, alter what differs; returns what was found different."""
     declared = {topic.name: topic for topic in topics.all()}
     standing = await topic_state.describe(admin, list(declared))
-    differences = [await _create(admin, declared[name], settings) for name in declared if name not in standing]
+    missing = [name for name in declared if name not in standing]
+    differences = [await _create(admin, declared[name], settings) for name in missing]
+    await _wait_until_standing(admin, missing)
     present = [name for name in declared if name in standing]
     configs = await read_configs(admin, present) if present else {}
     for name in present:
@@ -99,6 +103,15 @@ async def apply(admin: AIOKafkaAdminClient, topics: Topics, settings: TopicSetti
         differences += changes
         differences += await _grow(admin, declared[name], len(standing[name].partitions))
     return differences
+
+
+async def _wait_until_standing(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """What was just made has a leader soon; who asks before finds it missing. Raises KafkaError after CREATE_WAIT_S."""
+    deadline_s = asyncio.get_running_loop().time() + CREATE_WAIT_S
+    while names and (waiting := set(names) - (await topic_state.describe(admin, names)).keys()):
+        if asyncio.get_running_loop().time() > deadline_s:
+            raise LeaderNotAvailableError(f"no leader after {CREATE_WAIT_S} s: {', '.join(sorted(waiting))}")
+        await asyncio.sleep(CREATE_POLL_S)
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: Topic, settings: TopicSettings) -> Difference:

@@ -79,6 +79,8 @@ def selectors(expression: str) -> list[promql_parser.VectorSelector]:
 def exposed(full_stack: StackProcess) -> dict[str, dict[str, set[str]]]:
     """Metric name -> room -> labels seen, of every room of a running stack; names as Prometheus stores them."""
     found: dict[str, dict[str, set[str]]] = {}
+    # A histogram with labels has no samples before its first observation.
+    httpx.get(f"{full_stack.status()['urls']['web']}/api/v3/ping", timeout=30)
     for room in full_stack.status()["rooms"]:
         if room["health_url"] is None:
             continue
