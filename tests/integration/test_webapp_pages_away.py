@@ -22,4 +22,7 @@ def test_a_page_says_that_the_database_is_away_and_asks_again(tmp_path: Path) ->
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         # Pages that need no data are there.
         assert httpx.get(f"{process.url}/about/", timeout=DEADLINE_S).status_code == 200
+        # What is not allowed is refused, though the row of it cannot be written.
+        refused = httpx.post(f"{process.url}/api/v1/operator/actions/pause", json={"confirm": True}, timeout=DEADLINE_S)
+        assert (refused.status_code, refused.headers["Content-Type"]) == (403, "application/problem+json")
     assert "Traceback" not in (tmp_path / "log").read_text()
