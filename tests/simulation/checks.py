@@ -41,7 +41,8 @@ class Checker:
         self._kline_topic, self._trade_topic = topics.kline_1s.name, topics.trade.name
         #: partitions whose broker has lost its tail, and where the log ended before: the checkpoint may go back once,
         #: and until it does offsets below that end may mean what was read before the loss
-        self._lost_tails: dict[TopicPartition, int] = {}
+        #: where the log ended before each loss of its newest records that the inserter has not noticed yet
+        self._lost_tails: dict[TopicPartition, list[int]] = {}
         self._first_ms: dict[str, int] = {}
         #: (producer, topic, symbol, event time or trade id) of everything that was ever in the log
         self._appended: set[tuple[int, str, str, int]] = set()
@@ -55,7 +56,7 @@ class Checker:
 
     def on_tail_lost(self, partition: TopicPartition, end: int) -> None:
         """The broker lost records, its log ended at `end` before: offsets below are given out again."""
-        self._lost_tails[partition] = max(end, self._lost_tails.get(partition, 0))
+        self._lost_tails.setdefault(partition, []).append(end)
 
     def on_delivered(self, producer: int, symbol: str, event_ms: int) -> None:
         """A closed kline with this event time was given to a living producer."""
@@ -133,10 +134,15 @@ class Checker:
         if old is not None and old.topic_id != new.topic_id:
             self._lost_tails.pop(partition, None)
         elif old is not None:
+            lost_tails = self._lost_tails.get(partition, [])
             if new.next_offset >= old.next_offset:
-                start = max(start, old.next_offset, self._lost_tails.get(partition, 0))
-            elif self._lost_tails.pop(partition, None) is None:
+                start = max(start, old.next_offset)
+            elif not lost_tails:
                 raise Violation(Anomaly.REGRESSED, f"{partition}: {old.next_offset} -> {new.next_offset}")
+            else:
+                # This one was noticed; another may have followed while the inserter read what it commits now.
+                lost_tails.pop(0)
+            start = max([start, *lost_tails])
         if new.topic_id != self._broker.topic_ids[partition.topic]:
             return
         for offset in range(start, new.next_offset):
