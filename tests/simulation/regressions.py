@@ -12,6 +12,6 @@ REGRESSIONS: dict[int, str] = {
     "the checks took the new records for the old",
     40096: "a clock that was set 55 min ahead: an inserter that started then listed seconds of a stream that was out "
     "up to the time by that clock",
-    1795291463985: "the broker lost its newest records twice, the second time while the inserter read what it noticed the "
-    "first by: the checks knew of one loss only",
+    1795291463985: "the broker lost its newest records twice, the second time while the inserter read what it had "
+    "noticed the first by: the checks knew of one loss only",
 }
