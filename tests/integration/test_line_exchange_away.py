@@ -24,6 +24,7 @@ def test_an_exchange_that_is_away_is_named_and_found_again(tmp_path: Path) -> No
         "EXCHANGE_REST_URL": f"http://127.0.0.1:{port}",
         "SYMBOLS": "BTCUSDT",
         "STREAMS": "kline_1s",
+        "RECONNECT_MAX_DELAY_S": "2",
     }
     with StackProcess(tmp_path / "stack", **variables) as stack:
         assert stack.status()["source"] == "binance"
