@@ -14,6 +14,7 @@ from stack.find import find_layout
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON")]
 YesFlag = Annotated[bool, typer.Option("--yes", help="do not ask")]
+PausableRoom = Annotated[str, typer.Argument(help="producer, inserter or aggregator")]
 Symbol = Annotated[str, typer.Argument(help="like BTCUSDT")]
 Ids = Annotated[list[str] | None, typer.Argument(help="numbers, as `candlewire letters list` shows them")]
 Topic = Annotated[str | None, typer.Option(help="instead of numbers: all of this topic or stream")]
@@ -48,20 +49,12 @@ def reopen(
     _ask("reopen_gap", {"id": gap}, as_json=as_json, yes=yes)
 
 
-def pause(
-    room: Annotated[str, typer.Argument(help="producer, inserter or aggregator")],
-    as_json: JsonFlag = False,
-    yes: YesFlag = False,
-) -> None:
+def pause(room: PausableRoom, as_json: JsonFlag = False, yes: YesFlag = False) -> None:
     """Stop the work of a room until it is resumed, also over restarts."""
     _ask("pause", {"room": room}, as_json=as_json, yes=yes)
 
 
-def resume(
-    room: Annotated[str, typer.Argument(help="producer, inserter or aggregator")],
-    as_json: JsonFlag = False,
-    yes: YesFlag = False,
-) -> None:
+def resume(room: PausableRoom, as_json: JsonFlag = False, yes: YesFlag = False) -> None:
     """Let a paused room go on."""
     _ask("resume", {"room": room}, as_json=as_json, yes=yes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,10 +88,10 @@ def test_every_second_is_a_row_or_in_one_open_gap(batches: list[list[int]]) -> N
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_any_order_ends_with_the_same_holes(seconds: list[int], rng: object) -> None:
+def test_any_order_ends_with_the_same_holes(seconds: list[int], rng: Random) -> None:
     start = [min(seconds)]
     shuffled = list(seconds)
-    rng.shuffle(shuffled)  # type: ignore[attr-defined]  # Hypothesis gives a random.Random
+    rng.shuffle(shuffled)
     in_order = play([start, *[[second] for second in sorted(seconds)]])
     mixed = play([start, *[[second] for second in shuffled]])
     assert _open(in_order[1]) == _open(mixed[1])

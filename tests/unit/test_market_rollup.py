@@ -6,6 +6,7 @@ import csv
 import gzip
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -87,10 +88,10 @@ def test_adding_is_associative(trades: list[list[int]], cut: int) -> None:
 
 
 @given(minutes, st.randoms(use_true_random=False))
-def test_order_of_parts_does_not_matter(trades: list[list[int]], rng: object) -> None:
+def test_order_of_parts_does_not_matter(trades: list[list[int]], rng: Random) -> None:
     klines = seconds_of(trades)
     shuffled = list(klines)
-    rng.shuffle(shuffled)  # type: ignore[attr-defined]
+    rng.shuffle(shuffled)
     assert roll_up(shuffled, Interval.M1) == roll_up(klines, Interval.M1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,13 +16,21 @@ from webapp.api.limits import WeightLimiter
 from webapp.operations.snapshot import ReaderRow
 from webapp.operations.verdict import verdict
 
+KEEPS_UP = ReaderRow(
+    room="inserter",
+    topic="kline_1s",
+    partition=0,
+    checkpoint_offset=1,
+    lag_records=0,
+    lag_seconds=0.0,
+    headroom_seconds=900.0,
+)
 QUIET = {"seconds_since_progress": 1.0, "outages": [], "recent_gaps": {}}
 
 
 def reader(**values: object) -> ReaderRow:
     """A reader that keeps up, unless told otherwise."""
-    known = {"lag_records": 0, "lag_seconds": 0.0, "headroom_seconds": 900.0, **values}
-    return ReaderRow(room="inserter", topic="kline_1s", partition=0, checkpoint_offset=1, **known)  # type: ignore[arg-type]
+    return msgspec.structs.replace(KEEPS_UP, **values)
 
 
 def test_words_follow_the_worst_that_is_known() -> None:

@@ -3,6 +3,8 @@ constraints are the point; models.py mirrors them unmanaged."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import migrations
 
 VALUES = """
@@ -247,9 +249,9 @@ _SPECIAL = {
 }
 
 
-def _comments(apps: object, schema_editor: object) -> None:
+def _comments(apps: object, schema_editor: Any) -> None:
     """Write a comment on every table and column."""
-    with schema_editor.connection.cursor() as cursor:  # type: ignore[attr-defined]
+    with schema_editor.connection.cursor() as cursor:
         for table, text in COMMENTS.items():
             cursor.execute(f"comment on table {table} is %s", [text])
             cursor.execute("select attname from pg_attribute where attrelid = %s::regclass and attnum > 0", [table])

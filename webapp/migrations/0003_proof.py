@@ -3,6 +3,8 @@ suspect ranges, completeness by hour, and how often the repair of a gap was trie
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import migrations
 
 VALUES = """
@@ -215,11 +217,11 @@ _SPECIAL = {
 }
 
 
-def _comments(apps: object, schema_editor: object) -> None:
+def _comments(apps: object, schema_editor: Any) -> None:
     """Write a comment on every new table and column."""
     added = {"kline_gap": ("detector", "attempts", "next_attempt_at", "last_error"),
              "aggregated_kline": ("rest_count", "trades_count")}  # fmt: skip
-    with schema_editor.connection.cursor() as cursor:  # type: ignore[attr-defined]
+    with schema_editor.connection.cursor() as cursor:
         for table, columns in added.items():
             for column in columns:
                 _comment(cursor, table, column)
@@ -230,9 +232,9 @@ def _comments(apps: object, schema_editor: object) -> None:
                 _comment(cursor, table, column)
 
 
-def _comment(cursor: object, table: str, column: str) -> None:
+def _comment(cursor: Any, table: str, column: str) -> None:
     text = _SPECIAL.get(f"{table}.{column}") or _COLUMN[column]
-    cursor.execute(f"comment on column {table}.{column} is %s", [text])  # type: ignore[attr-defined]
+    cursor.execute(f"comment on column {table}.{column} is %s", [text])
 
 
 class Migration(migrations.Migration):
