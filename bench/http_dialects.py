@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import http.client
 import subprocess
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, LiteralString
 
 import psutil
 import psycopg
@@ -60,14 +61,21 @@ _PLAIN: Final = (
 
 def run() -> list[Ratio]:
     """Every figure."""
+    with seeded_web(_SEED_ROWS) as (engines, server, port):
+        return _measure(engines, server, port)
+
+
+@contextmanager
+def seeded_web(seed_sql: LiteralString) -> Iterator[tuple[Engines, subprocess.Popen[bytes], int]]:
+    """The web process, ready and without a limit of weight, on a database with these rows; and its port."""
     with started() as engines:
         with psycopg.connect(engines.database_url) as connection:
-            connection.execute(_SEED_ROWS)
+            connection.execute(seed_sql)
         port, health_port = free_port(), free_port()
         variables = {"PORT": str(port), "HEALTH_PORT": str(health_port), "API_WEIGHT_PER_MINUTE": "0", "SOURCE": "sim"}
         with engines.room("webapp", **variables) as server:
-            wait_ready(health_port)
-            return _measure(engines, server, port)
+            _wait_ready(health_port)
+            yield engines, server, port
 
 
 def _measure(engines: Engines, server: subprocess.Popen[bytes], port: int) -> list[Ratio]:
@@ -141,7 +149,7 @@ def _get(connection: http.client.HTTPConnection, path: str) -> None:
         raise RuntimeError(f"{path}: {answer.status} {body[:200]!r}")
 
 
-def wait_ready(health_port: int) -> None:
+def _wait_ready(health_port: int) -> None:
     """Until the server can answer. Raises RuntimeError."""
     deadline_s = CLOCK.monotonic_s() + READY_DEADLINE_S
     while CLOCK.monotonic_s() < deadline_s:

@@ -13,10 +13,8 @@ from typing import Final
 import psutil
 import psycopg
 
-from bench.engines import started
-from bench.http_dialects import wait_ready
+from bench.http_dialects import seeded_web
 from bench.ratio import Ratio, percentile
-from bench.relay import free_port
 from market.interval import DAY_MS, HOUR_MS
 from runtime.clock import SystemClock
 
@@ -44,15 +42,11 @@ _PLAIN: Final = "copy (select * from completeness_hour order by symbol, hour) to
 
 def run() -> list[Ratio]:
     """Every figure."""
-    with started() as engines:
-        with psycopg.connect(engines.database_url) as connection:
-            connection.execute(_SEED)
-        port, health_port = free_port(), free_port()
-        variables = {"PORT": str(port), "HEALTH_PORT": str(health_port), "API_WEIGHT_PER_MINUTE": "0", "SOURCE": "sim"}
-        with engines.room("webapp", **variables) as server:
-            wait_ready(health_port)
-            with psycopg.connect(engines.database_url, autocommit=True) as database:
-                return _measure(database, port, psutil.Process(server.pid))
+    with (
+        seeded_web(_SEED) as (engines, server, port),
+        psycopg.connect(engines.database_url, autocommit=True) as database,
+    ):
+        return _measure(database, port, psutil.Process(server.pid))
 
 
 def _measure(database: psycopg.Connection, port: int, server: psutil.Process) -> list[Ratio]:
