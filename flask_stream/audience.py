@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from array import array
+from collections.abc import Hashable, Iterator
+from os import write
 from typing import Protocol
 
 
 class Subscriber(Protocol):
-    """Who gets frames: a client. It tells its audiences when `direct` changes."""
+    """Who gets frames: a client. It tells its audiences when `direct_fd` changes."""
 
-    #: Hands bytes to the socket and says how many it took; None while frames have to wait or the client is closing.
-    direct: Callable[[bytes], int] | None
+    #: The socket's descriptor, to write to at once; None while frames have to wait or the client is closing.
+    direct_fd: int | None
     audiences: set[Audience]
 
     def on_short_send(self, frame: bytes, sent: int) -> None:
@@ -30,11 +32,11 @@ class Audience:
     """The subscribers of a channel. What `send` needs is laid out flat and kept until somebody comes, goes, is
     blocked or is free again: each object touched between two sends is a cache miss, ten thousand times a second."""
 
-    __slots__ = ("_direct", "_others", "_ready", "_subscribers")
+    __slots__ = ("_direct_fds", "_others", "_ready", "_subscribers")
 
     def __init__(self) -> None:
         self._subscribers: dict[Subscriber, None] = {}
-        self._direct: list[Callable[[bytes], int]] | None = None
+        self._direct_fds: array[int] | None = None
         self._ready: list[Subscriber] = []
         self._others: list[Subscriber] = []
 
@@ -57,28 +59,28 @@ class Audience:
         self.on_change()
 
     def on_change(self) -> None:
-        """The `direct` of somebody has changed."""
-        self._direct = None
+        """The `direct_fd` of somebody has changed."""
+        self._direct_fds = None
 
     def send(self, frame: bytes, key: Hashable | None) -> None:
         """To all; `key` as in Subscriber.deliver."""
-        direct = self._direct
-        if direct is None:
-            direct = self._lay_out()
+        direct_fds = self._direct_fds
+        if direct_fds is None:
+            direct_fds = self._lay_out()
         others, size_bytes = self._others, len(frame)
-        for send in direct:
+        for fd in direct_fds:
             try:
-                sent = send(frame)
+                sent = write(fd, frame)
             except OSError as error:
-                self._ready[direct.index(send)].on_send_error(error, frame)
+                self._ready[direct_fds.index(fd)].on_send_error(error, frame)
                 continue
             if sent != size_bytes:
-                self._ready[direct.index(send)].on_short_send(frame, sent)
+                self._ready[direct_fds.index(fd)].on_short_send(frame, sent)
         for subscriber in others:
             subscriber.deliver(frame, key)
 
-    def _lay_out(self) -> list[Callable[[bytes], int]]:
-        self._ready = [subscriber for subscriber in self._subscribers if subscriber.direct is not None]
-        self._others = [subscriber for subscriber in self._subscribers if subscriber.direct is None]
-        self._direct = [subscriber.direct for subscriber in self._ready if subscriber.direct is not None]
-        return self._direct
+    def _lay_out(self) -> array[int]:
+        self._ready = [subscriber for subscriber in self._subscribers if subscriber.direct_fd is not None]
+        self._others = [subscriber for subscriber in self._subscribers if subscriber.direct_fd is None]
+        self._direct_fds = array("i", [fd for subscriber in self._ready if (fd := subscriber.direct_fd) is not None])
+        return self._direct_fds

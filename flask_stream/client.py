@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable
+from os import write
 from typing import Final, Protocol
 
 from prometheus_client import Counter
@@ -45,7 +46,6 @@ class Client:
         "_buffer_bytes",
         "_fact_count",
         "_head",
-        "_send",
         "_waiting",
         "_waiting_bytes",
         "_watch",
@@ -53,7 +53,7 @@ class Client:
         "audiences",
         "close_reason",
         "deadline_s",
-        "direct",
+        "direct_fd",
         "heard_s",
         "inbound",
         "is_closing",
@@ -78,8 +78,7 @@ class Client:
         self.close_reason = ""
         self.is_closing = False
         self.is_finished = False
-        self._send = sock.send
-        self.direct: Callable[[bytes], int] | None = sock.send
+        self.direct_fd: int | None = sock.fileno()
         self.audiences: set[Audience] = set()
         self._watch = watch
         self._buffer_bytes = buffer_bytes
@@ -104,11 +103,11 @@ class Client:
 
         `asked` frames (snapshots, replays, replies) do not count against the buffer of updates.
         """
-        if self.direct is None:
+        if self.direct_fd is None:
             self._wait(frame, key, asked)
             return
         try:
-            sent = self.direct(frame)
+            sent = write(self.direct_fd, frame)
         except OSError as error:
             self.on_send_error(error, frame)
             return
@@ -118,11 +117,11 @@ class Client:
     def on_short_send(self, frame: bytes, sent: int) -> None:
         """The socket took only `sent` bytes: the rest, and everything after it, waits."""
         self._head = memoryview(frame)[sent:]
-        self._set_direct(None)
+        self._set_direct(False)
         self._watch(self)
 
-    def _set_direct(self, direct: Callable[[bytes], int] | None) -> None:
-        self.direct = direct
+    def _set_direct(self, is_direct: bool) -> None:
+        self.direct_fd = self.sock.fileno() if is_direct else None
         for audience in self.audiences:
             audience.on_change()
 
@@ -160,7 +159,7 @@ class Client:
             while self._head is not None or self._waiting:
                 if self._head is None:
                     self._head = self._next_chunk()
-                sent = self._send(self._head)
+                sent = self.sock.send(self._head)
                 self.progress_s = now_s
                 self._head = self._head[sent:] if sent < len(self._head) else None
         except BlockingIOError:
@@ -172,7 +171,7 @@ class Client:
         if self.is_closing:
             self._end_sending()
         else:
-            self._set_direct(self._send)
+            self._set_direct(True)
 
     def _next_chunk(self) -> memoryview:
         """Waiting frames in order, joined up to SEND_CHUNK_BYTES."""
@@ -212,7 +211,7 @@ class Client:
         else:
             self.deliver(frame)
             self.is_closing = True
-            self._set_direct(None)
+            self._set_direct(False)
             if not self.is_blocked and not self.is_finished:
                 self._end_sending()
         self._watch(self)
@@ -229,7 +228,7 @@ class Client:
         """The loop is to close the socket."""
         self.close_reason = self.close_reason or why
         self.is_finished = True
-        self._set_direct(None)
+        self._set_direct(False)
         self._head = None
         self._waiting.clear()
         self._waiting_bytes = self._asked_bytes = 0

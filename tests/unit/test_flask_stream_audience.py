@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,33 +14,18 @@ from flask_stream.audience import Audience
 from flask_stream.client import Client
 from flask_stream.frames import CloseCode, text_frame
 from flask_stream.inbound import Inbound
+from tests.unit.slow_line import SlowLine, writing_to_slow_lines
 
 MEMBERS = 4
 
 
-class Line:
-    """A socket whose other end takes as many bytes as the test allows; closed when `is_broken`."""
-
-    def __init__(self, room_bytes: int = 1 << 30) -> None:
-        self.taken = bytearray()
-        self.room_bytes = room_bytes
-        self.is_broken = False
-
-    def send(self, data: bytes | memoryview) -> int:
-        if self.is_broken:
-            raise ConnectionResetError
-        if self.room_bytes == 0:
-            raise BlockingIOError
-        count = min(len(data), self.room_bytes)
-        self.taken += data[:count]
-        self.room_bytes -= count
-        return count
-
-    def shutdown(self, how: int) -> None:
-        """The other end goes on reading."""
+@pytest.fixture(autouse=True, scope="module")
+def slow_lines() -> Iterator[None]:
+    with writing_to_slow_lines():
+        yield
 
 
-def new_client(line: Line) -> Client:
+def new_client(line: SlowLine) -> Client:
     return Client(cast(socket.socket, line), "a", 1_000_000, Inbound(4096, 0.0), lambda _client: None)
 
 
@@ -57,7 +44,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_each_member_gets_what_was_sent_while_present_whole_and_in_order(steps: list[tuple[str, int, int]]) -> None:
     audience = Audience()
-    lines = [Line() for _ in range(MEMBERS)]
+    lines = [SlowLine() for _ in range(MEMBERS)]
     clients = [new_client(line) for line in lines]
     expected: list[bytes] = [b""] * MEMBERS
     ended: set[int] = set()
@@ -98,17 +85,17 @@ def test_each_member_gets_what_was_sent_while_present_whole_and_in_order(steps: 
 
 def test_a_blocked_client_waits_alone_and_comes_back_into_the_flat_list() -> None:
     audience = Audience()
-    quick, slow = Line(), Line(room_bytes=3)
+    quick, slow = SlowLine(), SlowLine(room_bytes=3)
     clients = [new_client(quick), new_client(slow)]
     for client in clients:
         audience.add(client)
     for number in range(3):
         audience.send(frame_of(number), None)
-    assert clients[1].direct is None, "the second frame and the third went through deliver, behind the half sent one"
+    assert clients[1].direct_fd is None, "the second frame and the third went through deliver, behind the half sent one"
     assert bytes(slow.taken) == frame_of(0)[:3]
     slow.room_bytes = 1 << 30
     clients[1].flush(0.0)
-    assert clients[1].direct is not None
+    assert clients[1].direct_fd is not None
     audience.send(frame_of(3), None)
     wanted = b"".join(map(frame_of, range(4)))
     assert bytes(slow.taken) == bytes(quick.taken) == wanted
@@ -116,7 +103,7 @@ def test_a_blocked_client_waits_alone_and_comes_back_into_the_flat_list() -> Non
 
 def test_a_blocked_client_gets_of_each_state_the_newest() -> None:
     audience = Audience()
-    slow = Line(room_bytes=0)
+    slow = SlowLine(room_bytes=0)
     client = new_client(slow)
     audience.add(client)
     audience.send(frame_of(0), "bar 1")
@@ -129,7 +116,7 @@ def test_a_blocked_client_gets_of_each_state_the_newest() -> None:
 
 def test_a_client_that_breaks_or_closes_drops_out_and_the_others_go_on() -> None:
     audience = Audience()
-    lines = [Line() for _ in range(3)]
+    lines = [SlowLine() for _ in range(3)]
     clients = [new_client(line) for line in lines]
     for client in clients:
         audience.add(client)
@@ -149,7 +136,7 @@ def test_a_client_that_breaks_or_closes_drops_out_and_the_others_go_on() -> None
 
 
 def test_coming_twice_is_once_and_leaving_forgets_both_ways() -> None:
-    audience, line = Audience(), Line()
+    audience, line = Audience(), SlowLine()
     client = new_client(line)
     audience.add(client)
     audience.add(client)

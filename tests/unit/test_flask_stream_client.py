@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
@@ -13,37 +15,24 @@ from wsproto.events import CloseConnection, TextMessage
 from flask_stream.client import Client
 from flask_stream.frames import CloseCode, text_frame
 from flask_stream.inbound import Inbound
+from tests.unit.slow_line import SlowLine, writing_to_slow_lines
 
 
-class SlowSocket:
-    """Takes only as many bytes as the test allows."""
-
-    def __init__(self) -> None:
-        self.taken = bytearray()
-        self.room_bytes = 0
-        self.is_shut = False
-
-    def send(self, data: bytes | memoryview) -> int:
-        if self.room_bytes == 0:
-            raise BlockingIOError
-        count = min(len(data), self.room_bytes)
-        self.taken += data[:count]
-        self.room_bytes -= count
-        return count
-
-    def shutdown(self, how: int) -> None:
-        self.is_shut = how == socket.SHUT_WR
+@pytest.fixture(autouse=True, scope="module")
+def slow_lines() -> Iterator[None]:
+    with writing_to_slow_lines():
+        yield
 
 
-def new_client(slow: SlowSocket, buffer_bytes: int = 1_000_000) -> Client:
+def new_client(slow: SlowLine, buffer_bytes: int = 1_000_000) -> Client:
     return Client(cast(socket.socket, slow), "a", buffer_bytes, Inbound(4096, 0.0), lambda _client: None)
 
 
 def test_a_client_that_is_gone_is_sent_nothing_more() -> None:
-    client = new_client(SlowSocket())
+    client = new_client(SlowLine(0))
     client.finish("gone")
     client.flush(0.0)
-    assert client.direct is None
+    assert client.direct_fd is None
 
 
 def events_in(wire: bytes) -> tuple[list[str], int | None]:
@@ -66,7 +55,7 @@ STEPS = st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(0
 
 @given(STEPS)
 def test_facts_all_in_order_and_the_newest_of_each_state(steps: list[tuple[str | None, int]]) -> None:
-    slow = SlowSocket()
+    slow = SlowLine(0)
     client = new_client(slow)
     for number, (key, room_bytes) in enumerate(steps):
         slow.room_bytes = room_bytes
@@ -88,7 +77,7 @@ def test_facts_all_in_order_and_the_newest_of_each_state(steps: list[tuple[str |
 
 
 def test_too_much_waiting_closes_with_4008_behind_the_half_sent_frame() -> None:
-    slow = SlowSocket()
+    slow = SlowLine(0)
     client = new_client(slow, buffer_bytes=1000)
     slow.room_bytes = 10
     for number in range(100):
@@ -104,7 +93,7 @@ def test_too_much_waiting_closes_with_4008_behind_the_half_sent_frame() -> None:
 
 
 def test_state_alone_never_overflows() -> None:
-    slow = SlowSocket()
+    slow = SlowLine(0)
     client = new_client(slow, buffer_bytes=1000)
     for number in range(10_000):
         client.deliver(text_frame(b"%d" % number), number % 5)
@@ -113,7 +102,7 @@ def test_state_alone_never_overflows() -> None:
 
 
 def test_what_the_client_asked_for_does_not_count_as_slowness() -> None:
-    slow = SlowSocket()
+    slow = SlowLine(0)
     client = new_client(slow, buffer_bytes=1000)
     for _ in range(20):
         client.deliver(text_frame(b"x" * 60_000), asked=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +30,7 @@ LINGER_MS = 60_000
 class Viewer:
     """Collects the JSON of what it gets."""
 
-    direct: Callable[[bytes], int] | None = None
+    direct_fd: int | None = None
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
