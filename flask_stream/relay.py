@@ -194,6 +194,7 @@ class TopicReader:
             await end(*tasks)
 
     async def _follow(self, consumer: KafkaConsumer, leader: int, led: list[TopicPartition]) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             if self.fan_out.queued_records > MAX_QUEUED_RECORDS:
                 await asyncio.sleep(QUEUE_PAUSE_S)
@@ -208,13 +209,13 @@ class TopicReader:
             self._backoff.reset()
             for partition, records in found.items():
                 self._positions[partition] = records[-1].offset + 1
-                self.fan_out.offer(
-                    [
-                        Record(self.content, record.key.decode("utf-8", "replace"), record.value, record.timestamp)
-                        for record in records
-                        if record.key is not None and record.value is not None
-                    ]
-                )
+                batch = [
+                    Record(self.content, record.key.decode("utf-8", "replace"), record.value, record.timestamp)
+                    for record in records
+                    if record.key is not None and record.value is not None
+                ]
+                # After the next fetch is out: the two threads would else fight for the interpreter at each send.
+                loop.call_soon(self.fan_out.offer, batch)
 
     def _judge_caught_up(self, ends: dict[TopicPartition, int]) -> None:
         if all(self._positions[partition] >= end for partition, end in ends.items()):
