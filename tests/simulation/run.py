@@ -16,6 +16,7 @@ from runtime.clock import SystemClock
 from tests.simulation.plan import Plan, draw_plan
 from tests.simulation.violations import Anomaly, Violation
 from tests.simulation.world import Classes, World
+from tests.slow_line import writing_to_slow_lines
 
 PROCESSES = 2
 SEEDS_A_PIECE = 10
@@ -38,8 +39,9 @@ def run_plan(plan: Plan, classes: type[Classes] = Classes) -> Outcome:
     """One life; never raises for what the product does."""
     world: World | None = None
     try:
-        world = World(plan, classes)
-        world.run()
+        with writing_to_slow_lines():
+            world = World(plan, classes)
+            world.run()
     except Violation as violation:
         at_s = world.now_s if world is not None else 0
         return Outcome(plan.seed, 0, violation.anomaly.value, f"at {at_s} s: {violation.text}")

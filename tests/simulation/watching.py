@@ -23,6 +23,7 @@ from runtime.kafka_client import KafkaError, OffsetOutOfRangeError, TopicPartiti
 from tests.simulation.broker import MemoryBroker
 from tests.simulation.clock import SimClock
 from tests.simulation.violations import Anomaly, Violation
+from tests.slow_line import ALL_BYTES, SlowLine
 
 BUFFER_BYTES = 12_000
 WRITE_DEADLINE_S = 2.0
@@ -40,29 +41,6 @@ class _Message(msgspec.Struct):
 _message = msgspec.json.Decoder(_Message)
 
 
-class SimSocket:
-    """Takes `room_bytes`; None means all."""
-
-    def __init__(self) -> None:
-        self.taken = bytearray()
-        self.room_bytes: int | None = None
-
-    def send(self, data: bytes | memoryview) -> int:
-        """As much as there is room for. Raises BlockingIOError when there is none."""
-        if self.room_bytes is None:
-            self.taken += data
-            return len(data)
-        if self.room_bytes <= 0:
-            raise BlockingIOError
-        count = min(len(data), self.room_bytes)
-        self.taken += data[:count]
-        self.room_bytes -= count
-        return count
-
-    def shutdown(self, how: int) -> None:
-        """Nothing to do here."""
-
-
 class Viewer:
     """A browser: subscribes, checks every number, comes back with `since` when it was cut off."""
 
@@ -75,7 +53,7 @@ class Viewer:
 
     def _connect(self) -> None:
         self._parsed = 0
-        self._socket = SimSocket()
+        self._socket = SlowLine()
         inbound = Inbound(4096, self._clock.monotonic_s())
         self.client = Client(cast(socket.socket, self._socket), "a", BUFFER_BYTES, inbound, lambda _: None)
         self._session = LiveSession(self.client, self._hub, self._clock)
@@ -83,7 +61,7 @@ class Viewer:
 
     def tick(self, room_bytes: int | None) -> None:
         """The network takes `room_bytes` now (None: all); the loop's duties towards a blocked client."""
-        self._socket.room_bytes = room_bytes
+        self._socket.room_bytes = ALL_BYTES if room_bytes is None else room_bytes
         client, now_s = self.client, self._clock.monotonic_s()
         if client.is_blocked:
             self._was_slow = True

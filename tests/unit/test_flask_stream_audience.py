@@ -14,7 +14,7 @@ from flask_stream.audience import Audience
 from flask_stream.client import Client
 from flask_stream.frames import CloseCode, text_frame
 from flask_stream.inbound import Inbound
-from tests.unit.slow_line import SlowLine, writing_to_slow_lines
+from tests.slow_line import SlowLine, writing_to_slow_lines
 
 MEMBERS = 4
 

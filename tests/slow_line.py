@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+ALL_BYTES = 1 << 30
 #: By descriptor.
 _LINES: list[SlowLine] = []
 
@@ -15,7 +16,7 @@ _LINES: list[SlowLine] = []
 class SlowLine:
     """`taken` is what the other end has got; `send` and `write` fail when `is_broken`."""
 
-    def __init__(self, room_bytes: int = 1 << 30) -> None:
+    def __init__(self, room_bytes: int = ALL_BYTES) -> None:
         self.taken = bytearray()
         self.room_bytes = room_bytes
         self.is_broken = False
@@ -51,3 +52,4 @@ def writing_to_slow_lines() -> Iterator[None]:
         patch.setattr("flask_stream.audience.write", write)
         patch.setattr("flask_stream.client.write", write)
         yield
+    _LINES.clear()
