@@ -13,7 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from xdist.remote import Producer
 
+from tests import schedule
 from tests.stack_process import ROOT, EnginesProcess, StackProcess
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -21,6 +23,7 @@ FORBID_SKIPS = bool(os.environ.get("CANDLEWIRE_FORBID_SKIPS"))
 TEMPLATE = "candlewire_template"
 MIGRATE_TIMEOUT_S = 120
 _numbers = itertools.count(1)
+_shared_stacks: list[StackProcess] = []
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,26 @@ def module_database(engines: Engines) -> Iterator[str]:
 def full_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
     """The whole product with the simulated market, started once per run by `candlewire up`."""
     with StackProcess(tmp_path_factory.mktemp("full"), SOURCE="sim") as stack:
+        _shared_stacks.append(stack)
         yield stack
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedule.Schedule | None:
+    """For `--dist loadfile`."""
+    return schedule.Schedule(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that share the stack first, then the long ones."""
+    items.sort(key=lambda item: schedule.rank(item.nodeid.partition("::")[0]))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Behind the last file that shares the stack: stop it, though the run goes on."""
+    if nextitem is None or not schedule.shares_stack(nextitem.nodeid.partition("::")[0]):
+        while _shared_stacks:
+            _shared_stacks.pop().stop()
 
 
 @pytest.fixture(scope="session")
