@@ -258,6 +258,7 @@ def test_symbols_checkpoints_status(webapp: WebappProcess) -> None:
         ("revisions?interval=1m", 400, "symbol"),
         ("klines?symbol=BTCUSDT&interval=1s&known_at=1", 400, "known_at"),
         ("klines?symbol=BTCUSDT&interval=1m&known_at=then", 400, "known_at"),
+        ("klines?symbol=BTCUSDT&symbol=BTCUSDT&interval=1m", 400, "symbol"),
     ],
 )
 def test_problems(webapp: WebappProcess, path: str, status: int, parameter: str) -> None:
@@ -269,6 +270,27 @@ def test_problems(webapp: WebappProcess, path: str, status: int, parameter: str)
         parameter,
         f"/api/v1/{path.split('?', maxsplit=1)[0]}",
     )
+
+
+def test_no_path_ignores_a_parameter_that_it_does_not_have(webapp: WebappProcess) -> None:
+    """A wrong name, or one of another path of ours, is told so; it never answers for another range."""
+    document = webapp.http.get("/api/schema/").json()
+    seen = 0
+    for path, methods in document["paths"].items():
+        if not path.startswith("/api/v1/") or "get" not in methods:
+            continue
+        names = [one["name"] for one in methods["get"].get("parameters", []) if one["in"] == "query"]
+        wrong = {"startTime": "start", "to": "end"} if "end" in names else {"start": "from", "endTime": "to"}
+        for name, here in {**wrong, "nonsense": "", "format": ""}.items():
+            if name in names:
+                continue
+            answer = webapp.http.get(path.replace("{export_id}", "x"), params={name: "1"})
+            told = (answer.status_code, answer.headers["Content-Type"], answer.json().get("parameter"))
+            assert told == (400, "application/problem+json", name), path
+            assert sorted(answer.json()["allowed"]) == sorted(names), path
+            assert (f"it is called '{here}' here" in answer.json()["detail"]) == (here in names), path
+            seen += 1
+    assert seen > 50
 
 
 def test_unknown_paths_and_methods_are_problems_too(webapp: WebappProcess) -> None:

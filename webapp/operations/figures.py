@@ -46,6 +46,8 @@ def newest() -> tuple[collect.Newest | None, str | None]:
 class StatusView(NativeView):
     """The verdict."""
 
+    operation = native_schema.STATUS
+
     @extend_schema(**native_schema.STATUS)
     def get(self, request: Request) -> Response:
         """Healthy, degraded or losing data, and why; lag of each reader. Unknown is null."""
@@ -86,6 +88,7 @@ class OperatorHistoryView(OperatorView):
     """Figures of one subject over time."""
 
     permission_classes = [IsOperator]
+    operation = figures_schema.HISTORY
 
     @extend_schema(**figures_schema.HISTORY)
     def get(self, request: Request) -> Response:

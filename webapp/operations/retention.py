@@ -75,6 +75,7 @@ class RetentionView(OperatorView):
     """What retention keeps, and would keep."""
 
     permission_classes = [IsOperator]
+    operation = retention_schema.RETENTION
 
     @extend_schema(**retention_schema.RETENTION)
     def get(self, request: Request) -> Response | HttpResponse:

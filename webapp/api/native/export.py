@@ -39,6 +39,7 @@ class ExportView(NativeView):
 
     http_method_names = ["get", "options"]
     weight = 50
+    operation = EXPORT
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
         """`format` and Accept name the file's format, not that of the problem that may be answered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,6 +16,20 @@ from webapp.proof_selectors import AUDIT_STATES
 from webapp.selectors import EPOCH, symbol_exists
 
 LAST_MS: Final = 253_402_300_799_000
+#: Names for the same end of a range; each path has one of them.
+_SAME: Final = (("start", "from", "startTime"), ("end", "to", "endTime"))
+
+
+def require_names(query: QueryDict, allowed: Sequence[str]) -> None:
+    """Refuse a parameter that the path does not have, and one that is sent twice: ignored, either would give an answer
+    to another question."""
+    for name, values in query.lists():
+        if name not in allowed:
+            meant = [other for same in _SAME if name in same for other in same if other in allowed]
+            hint = f"; it is called {meant[0]!r} here" if meant else ""
+            raise BadParameter(name, f"{name[:40]!r} is not a parameter of this path{hint}", list(allowed))
+        if len(values) > 1:
+            raise BadParameter(name, f"{name!r} is sent {len(values)} times", "once")
 
 
 def symbol(query: QueryDict) -> str:

@@ -32,6 +32,8 @@ MAX_GAPS_MS: Final = 366 * DAY_MS
 class KlinesView(NativeView):
     """Candles with their provenance."""
 
+    operation = schema.KLINES
+
     @extend_schema(**schema.KLINES)
     def get(self, request: Request) -> Response:
         """The newest candles before `end` (or before `cursor`), oldest first, the forming one last; page back with
@@ -61,6 +63,7 @@ class SymbolsView(NativeView):
     """The market list."""
 
     weight = 10
+    operation = schema.SYMBOLS
 
     @extend_schema(**schema.SYMBOLS)
     def get(self, request: Request) -> Response:
@@ -71,6 +74,8 @@ class SymbolsView(NativeView):
 class GapsView(NativeView):
     """The gap ledger."""
 
+    operation = schema.GAPS
+
     @extend_schema(**schema.GAPS)
     def get(self, request: Request) -> Response:
         """Gaps that overlap the range, oldest first (at most 5,000); by default the last day."""
@@ -80,6 +85,8 @@ class GapsView(NativeView):
 
 class MinutesView(NativeView):
     """The ledger strip."""
+
+    operation = schema.MINUTES
 
     @extend_schema(**schema.MINUTES)
     def get(self, request: Request) -> Response:
@@ -100,6 +107,7 @@ class CompletenessView(NativeView):
     """Seconds stored and missing."""
 
     weight = 20
+    operation = schema.COMPLETENESS
 
     @extend_schema(**schema.COMPLETENESS)
     def get(self, request: Request) -> Response:
@@ -117,6 +125,7 @@ class AuditView(NativeView):
     """Our minutes against the exchange's own."""
 
     weight = 20
+    operation = schema.AUDIT
 
     @extend_schema(**schema.AUDIT)
     def get(self, request: Request) -> Response:
@@ -131,6 +140,8 @@ class AuditView(NativeView):
 
 class RevisionsView(NativeView):
     """What candles were before they were revised."""
+
+    operation = schema.REVISIONS
 
     @extend_schema(**schema.REVISIONS)
     def get(self, request: Request) -> Response:
@@ -148,6 +159,8 @@ class RevisionsView(NativeView):
 
 class CheckpointsView(NativeView):
     """How far reading and storing is."""
+
+    operation = schema.CHECKPOINTS
 
     @extend_schema(**schema.CHECKPOINTS)
     def get(self, request: Request) -> Response:
