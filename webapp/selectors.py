@@ -76,7 +76,11 @@ def followed_symbols(symbols: Sequence[str] | None = None) -> list[Symbol]:
 
 
 class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Rolling 24 h of one symbol; None where nothing is known yet. Trade ids are None when no row carries any."""
+    """Rolling 24 h of one symbol; None where nothing is known yet.
+
+    The trade ids are those of the first and the last trade, None where one was not told (rows out of REST or archives)
+    or there was none. `trade_count`: all trades from the one id to the other; where an id is not known, those of our
+    candles."""
 
     symbol: str
     status: str
@@ -97,7 +101,7 @@ _DAY_FIGURES = f"""
         coalesce(t.open, w.open), coalesce(t.high, w.high), coalesce(t.low, w.low), coalesce(t.close, w.last),
         coalesce(t.base_volume, w.base_volume), coalesce(t.quote_volume, w.quote_volume),
         {ms("coalesce(t.event_time, w.event_time)")},
-        coalesce(w.trade_count, 0)::bigint, w.first_trade_id, w.last_trade_id
+        coalesce(w.last_trade_id - w.first_trade_id + 1, w.trade_count, 0)::bigint, w.first_trade_id, w.last_trade_id
     from market_symbol m
     left join symbol_ticker t on t.symbol = m.symbol
     left join symbol_watermark s on s.symbol = m.symbol and s.stream = 'kline_1s'
@@ -106,8 +110,9 @@ _DAY_FIGURES = f"""
             (array_agg(k.close order by k.open_time desc))[1] as last,
             sum(k.base_volume) as base_volume, sum(k.quote_volume) as quote_volume, max(k.event_time) as event_time,
             sum(k.trade_count) as trade_count,
-            min(k.first_trade_id) filter (where k.first_trade_id >= 0) as first_trade_id,
-            max(k.last_trade_id) filter (where k.last_trade_id >= 0) as last_trade_id
+            (array_agg(k.first_trade_id order by k.open_time) filter (where k.trade_count > 0))[1] as first_trade_id,
+            (array_agg(k.last_trade_id order by k.open_time desc) filter (where k.trade_count > 0))[1]
+                as last_trade_id
         from aggregated_kline k
         where k.symbol = m.symbol and k.interval = %s
             and k.open_time > coalesce(t.event_time, s.event_time, now()) - interval '24 hours'

@@ -144,7 +144,9 @@ def test_computed_klines_equal_the_roll_up(
     [
         ("klines", -1102),
         ("klines?symbol=BTCUSDT", -1102),
-        ("klines?symbol=&interval=1m", -1102),
+        ("klines?symbol=&interval=1m", -1105),
+        ("klines?symbol=BTCUSDT&interval=", -1105),
+        ("ticker/24hr?symbol=", -1105),
         ("klines?symbol=btcusdt&interval=1m", -1100),
         ("klines?symbol=BTC%00&interval=1m", -1100),
         ("klines?symbol=NOTHING&interval=1m", -1121),
@@ -206,12 +208,27 @@ def test_tickers(webapp: WebappProcess) -> None:
     assert (day["lastPrice"], day["priceChange"], day["priceChangePercent"]) == ("100.00000000", "5.00000000", "5.263")
     assert day["closeTime"] - day["openTime"] == DAY_MS
     of_the_day = [k for k in MINUTES if k.open_time_ms > END_MS - DAY_MS]
-    assert day["count"] == sum(k.trade_count for k in of_the_day)
+    traded = [k for k in of_the_day if k.trade_count]
+    first_id, last_id = traded[0].first_trade_id, traded[-1].last_trade_id
+    assert (day["firstId"], day["lastId"], day["count"]) == (first_id, last_id, last_id - first_id + 1)
     mini = get(webapp, "ticker/24hr", symbols='["BTCUSDT"]', type="MINI")[0]
     assert "weightedAvgPrice" not in mini
     assert mini["volume"] == "1234.50000000"
     assert get(webapp, "ticker/price", symbol="BTCUSDT") == {"symbol": "BTCUSDT", "price": "100.00000000"}
     assert get(webapp, "ticker/price") == [{"symbol": "BTCUSDT", "price": "100.00000000"}]
+
+
+def test_trades_of_the_day_are_counted_where_the_first_id_is_not_known(
+    webapp: WebappProcess, module_database: str
+) -> None:
+    first = next(k for k in MINUTES if k.trade_count and k.open_time_ms > END_MS - DAY_MS)
+    tell = "update aggregated_kline set first_trade_id = %s where interval = '1m' and open_time = %s"
+    with psycopg.connect(module_database, autocommit=True) as connection:
+        connection.execute(tell, [None, moment(first.open_time_ms)])
+        day = get(webapp, "ticker/24hr", symbol="BTCUSDT")
+        connection.execute(tell, [first.first_trade_id, moment(first.open_time_ms)])
+    assert day["firstId"] == -1
+    assert day["count"] == sum(k.trade_count for k in MINUTES if k.open_time_ms > END_MS - DAY_MS)
 
 
 def test_weight_is_counted_and_limited(engines: Engines, module_database: str, tmp_path: Any) -> None:

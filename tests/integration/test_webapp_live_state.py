@@ -16,7 +16,7 @@ from market.trade import Trade
 from runtime.kafka_client import load_topics, new_producer
 from tests.conftest import Engines
 from tests.stack_process import free_port
-from tests.webapp_process import END_MS, WebappProcess, insert_symbols, run_webapp
+from tests.webapp_process import END_MS, WebappProcess, insert_symbols, moment, run_webapp
 
 #: Symbols of this module's own: the topics are shared with other tests.
 SEEN, UNSEEN = "LIVEAUSDT", "LIVEBUSDT"
@@ -59,6 +59,9 @@ def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.Temp
     """A server with two symbols; the streams know one of them."""
     with psycopg.connect(module_database) as connection:
         insert_symbols(connection, SEEN, UNSEEN)
+        for symbol in (SEEN, UNSEEN):
+            ticker = "insert into symbol_ticker values (%s, 95, 105, 90, 100, 1234.5, 123450.25, %s, %s)"
+            connection.execute(ticker, [symbol, moment(END_MS), moment(END_MS)])
     topics = load_topics()
     asyncio.run(publish(engines.kafka_bootstrap_servers, topics.depth20.name, list(BOOKS)))
     asyncio.run(publish(engines.kafka_bootstrap_servers, topics.trade.name, list(TRADES)))
@@ -91,6 +94,14 @@ def test_the_newest_levels(webapp: WebappProcess) -> None:
     assert len(get(webapp, "depth", symbol=SEEN, limit=3)[1]["bids"]) == 3
     assert get(webapp, "ticker/bookTicker", symbol=SEEN) == (200, BEST)
     assert get(webapp, "ticker/bookTicker") == (200, [BEST])
+
+
+def test_quotes_have_the_best_bid_and_ask_where_they_are_known(webapp: WebappProcess) -> None:
+    known, unknown = webapp.http.get("/udf/quotes", params={"symbols": f"{SEEN},{UNSEEN}"}).json()["d"]
+    best = {name: known["v"][name] for name in ("bid", "ask", "spread")}
+    assert best == {"bid": 100, "ask": 101, "spread": 1}
+    assert not {"bid", "ask", "spread"} & set(unknown["v"])
+    assert None not in (*known["v"].values(), *unknown["v"].values())
 
 
 def test_trades_and_what_tickers_take_from_them(webapp: WebappProcess) -> None:

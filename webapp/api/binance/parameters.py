@@ -51,9 +51,7 @@ class Parameters:
 
     def optional_symbol(self) -> str | None:
         """`symbol`, None when not sent."""
-        if "symbol" in self._query and not self._query["symbol"]:
-            raise errors.missing("symbol")
-        symbol = self._query.get("symbol")
+        symbol = self.text("symbol")
         if symbol is not None and not _is_legal_symbol(symbol):
             raise errors.illegal_characters("symbol", _SYMBOL)
         return symbol
@@ -104,8 +102,8 @@ class Parameters:
 
     def interval(self) -> str:
         """The mandatory `interval`, not yet known to exist."""
-        value = self._query.get("interval")
-        if not value:
+        value = self.text("interval")
+        if value is None:
             raise errors.missing("interval")
         if not re.fullmatch(r"[a-zA-Z0-9]{1,36}", value, re.ASCII):
             raise errors.illegal_characters("interval", _WORD)

@@ -168,10 +168,11 @@ _READS: Final[dict[str, tuple[str, str, list[Document], Document, object]]] = {
     ),
     "quotes": (
         "Last price and day of each symbol",
-        "weight 10; bid and ask are left out where they are not known",
+        "weight 10; bid, ask and spread are those of the newest order book, left out where none younger than a minute "
+        "is known",
         [parameter("symbols", "comma list", "BTCUSDT,ETHUSDT", required=True)],
         fields({"s": {"const": "ok"}, "d": array(_QUOTE)}),
-        {"s": "ok", "d": [{"s": "ok", "n": "BTCUSDT", "v": {"lp": 97050.22, "ch": 500, "chp": 0.518}}]},
+        {"s": "ok", "d": [{"s": "ok", "n": "BTCUSDT", "v": {"lp": 97050.22, "bid": 97050.21, "ask": 97050.22}}]},
     ),
 }
 _ERROR: Final = fields({"s": {"const": "error"}, "errmsg": TEXT})

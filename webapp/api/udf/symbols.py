@@ -9,11 +9,13 @@ import msgspec
 from django.conf import settings
 from django.http import QueryDict
 
+from market.depth import PartialDepth
 from market.symbol import decimals_of
 from runtime.clock import SystemClock
 from webapp.api.udf import parameters
 from webapp.api.udf.endpoint import endpoint
 from webapp.api.udf.errors import UdfError
+from webapp.live_state import LIVE, NotKnown
 from webapp.selectors import DayFigures, Symbol, day_figures, followed_symbols
 
 CLOCK: Final = SystemClock()
@@ -161,15 +163,23 @@ def symbol_info(query: QueryDict) -> dict[str, Any]:
 
 @endpoint(weight=10)
 def quotes(query: QueryDict) -> dict[str, Any]:
-    """Last price and day of each symbol; bid and ask are left out where they are not known."""
+    """Last price and day of each symbol; bid, ask and spread are left out where they are not known."""
     wanted = parameters.symbols(query)
     names = {text: parameters.plain_symbol(text) for text in wanted}
     known = {name for name in names.values() if name is not None}
     days = {day.symbol: day for day in day_figures(sorted(known), with_trades=False)} if known else {}
-    return {"s": "ok", "d": [_quote(text, days.get(names[text] or "")) for text in wanted]}
+    books = _books(list(days)) if days else {}
+    return {"s": "ok", "d": [_quote(text, days.get(names[text] or ""), books) for text in wanted]}
 
 
-def _quote(text: str, day: DayFigures | None) -> dict[str, Any]:
+def _books(symbols: list[str]) -> dict[str, PartialDepth]:
+    try:
+        return LIVE.books(symbols)
+    except NotKnown:
+        return {}
+
+
+def _quote(text: str, day: DayFigures | None, books: dict[str, PartialDepth]) -> dict[str, Any]:
     if day is None or day.last is None:
         return {"s": "error", "n": text, "v": {}}
     values: dict[str, Decimal | None] = {
@@ -183,6 +193,13 @@ def _quote(text: str, day: DayFigures | None) -> dict[str, Any]:
     if day.open:
         values["ch"] = day.last - day.open
         values["chp"] = round((day.last - day.open) / day.open * 100, 3)
+    book = books.get(day.symbol)
+    if book is not None and book.bids:
+        values["bid"] = book.bids[0][0]
+    if book is not None and book.asks:
+        values["ask"] = book.asks[0][0]
+    if book is not None and book.bids and book.asks:
+        values["spread"] = book.asks[0][0] - book.bids[0][0]
     known: dict[str, Any] = {name: _number(value) for name, value in values.items() if value is not None}
     about = {"short_name": day.symbol, "exchange": _exchange(), "description": day.symbol}
     return {"s": "ok", "n": text, "v": {**about, **known}}
