@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from aggregator.repair_sql import at, ms
+from aggregator.sql import SQL_INTERVAL
+from market.interval import CHILD_INTERVAL, Interval
 from market.kline import VALUE_COLUMNS
 
 CREATE_STAGE: Final = f"""
@@ -68,6 +70,26 @@ cross join lateral (select make_interval(secs => seconds) as length) bar
 order by open_time
 on conflict (symbol, interval, open_time) do nothing
 """
+
+
+def whole_bars(interval: Interval) -> str:
+    """Open times of the bars of `interval` around the file's rows of which every part of the interval below is stored,
+    but they themselves are not, or have less.
+
+    Parameter: symbol, twice."""
+    length = f"interval '{SQL_INTERVAL[interval]}'"
+    return f"""
+select bar.open_time
+from (select distinct date_bin({length}, open_time, timestamptz 'epoch') as open_time from archive_stage) bar
+left join aggregated_kline k on k.symbol = %s and k.interval = '{interval}' and k.open_time = bar.open_time
+where coalesce(k.row_count, 0) < {interval.seconds} and {interval.seconds} = (
+    select sum(part.row_count) from aggregated_kline part
+    where part.symbol = %s and part.interval = '{CHILD_INTERVAL[interval]}' and part.open_time >= bar.open_time
+      and part.open_time < bar.open_time + {length})
+order by 1
+"""
+
+
 #: Seconds of the file inside of gaps that are not repaired: those that the file settles. Parameter: symbol.
 IN_GAPS: Final = f"""
 select {ms("s.open_time")} from kline_gap g join archive_stage s

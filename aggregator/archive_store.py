@@ -5,7 +5,8 @@
 3. compare             with what is stored; differences: nothing is written
 4. rows                of source `archive`
 5. gaps                seconds inside of unresolved gaps settle them, after the trade chain around them has been checked
-6. dirty minutes, then dirty hours; where no line has ever been (no watermark), the candles at once
+6. dirty minutes, then dirty hours; where no line has ever been (no watermark), the candles at once; of candles the
+   longer ones that are whole now
 7. commit              kill -9 before it: nothing happened; after it: nothing is left to do
 
 The account of a symbol begins with its first second. A file before it begins it anew, so what lies between is listed:
@@ -24,7 +25,7 @@ from aggregator import archive_sql as sql
 from aggregator.history import wait_for_lock
 from aggregator.repair_store import check_chain, gaps_touching, lock_ledger, settle, write
 from aggregator.roll_up import make_parents
-from aggregator.sql import ROLL_UP_MINUTES
+from aggregator.sql import PARENT_INTERVALS, ROLL_UP_MINUTES, ROLL_UP_PARENTS
 from market.feed import GapCause
 from market.interval import SECOND_MS, Interval
 from market.kline import VALUE_COLUMNS, Kline, Source
@@ -44,12 +45,13 @@ class Refused(Exception):
 
 @dataclass
 class Imported:
-    """What became of one file. `different`: the first MAX_LISTED of `different_count` rows that are stored otherwise,
-    per column [stored, in the file]."""
+    """What became of one file. `longer`: bars that were made of its candles. `different`: the first MAX_LISTED of
+    `different_count` rows that are stored otherwise, per column [stored, in the file]."""
 
     rows: int = 0
     inserted: int = 0
     equal: int = 0
+    longer: int = 0
     different_count: int = 0
     different: list[dict[str, Any]] = field(default_factory=list)
 
@@ -113,15 +115,27 @@ def put_seconds(connection: Connection[TupleRow], symbol: str, *, keep_stored: b
 
 
 def put_candles(connection: Connection[TupleRow], symbol: str, interval: Interval, *, keep_stored: bool) -> Imported:
-    """The staged rows into `aggregated_kline`; a stored bar of any source stays as it is. Raises what the driver
-    raises."""
+    """The staged rows into `aggregated_kline`, and of them the longer bars that have every second now; a stored bar of
+    any source stays as it is, unless it lacks seconds. Raises what the driver raises."""
     with connection.transaction():
+        wait_for_lock(connection)
         rows = _one(connection, sql.SPAN, [])[2]
         done = _compared(connection, "aggregated_kline", sql.CANDLES_WHERE, [symbol, interval.value], rows)
         if done.different_count and not keep_stored:
             return done
         done.inserted = connection.execute(sql.INSERT_CANDLES, [symbol, interval.value, interval.seconds]).rowcount
+        for longer in PARENT_INTERVALS:
+            if longer.length_ms > interval.length_ms:
+                done.longer += _make_whole(connection, symbol, longer)
     return done
+
+
+def _make_whole(connection: Connection[TupleRow], symbol: str, interval: Interval) -> int:
+    """Bars of the interval around the file's rows, those that are not stored whole and can be. How many."""
+    times = [time for (time,) in connection.execute(sql.whole_bars(interval), [symbol] * 2).fetchall()]
+    if times:
+        connection.execute(ROLL_UP_PARENTS[interval], [[symbol] * len(times), times])
+    return len(times)
 
 
 def _compared(connection: Connection[TupleRow], table: str, where: str, key: list[str], rows: int) -> Imported:

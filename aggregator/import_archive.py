@@ -2,9 +2,10 @@
 
 Files .csv, .csv.gz or .zip of the exchange's public archive, times in ms or us, with or without a header; symbol and
 interval from the name (SYMBOL-INTERVAL-YYYY-MM[-DD].zip) or the options. 1s goes into `kline_1s`, the other stored
-intervals into `aggregated_kline`, source `archive`. A file goes in whole or not at all: where a stored row says
-something else, the differences are listed and nothing is written; with --keep-stored the rows that are missing go in
-nevertheless. No stored row is ever changed. Exit code 0, 1 a difference or a file that was refused, 2 usage.
+intervals into `aggregated_kline`, source `archive`, and of both the longer candles are made. A file goes in whole or
+not at all: where a stored row says something else, the differences are listed and nothing is written; with
+--keep-stored the rows that are missing go in nevertheless. No stored row is ever changed, but candles that lack
+seconds are made whole. Exit code 0, 1 a difference or a file that was refused, 2 usage.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def main(arguments: list[str]) -> int:
             continue
         print(
             f"{report['file']}: {report['rows']:,} rows, {report['inserted']:,} inserted, {report['equal']:,} stored "
-            f"alike, {report['different_count']:,} stored otherwise"
+            f"alike, {report['different_count']:,} stored otherwise, {report['longer']:,} longer candles made"
         )
         for row in report["different"]:
             columns = ", ".join(f"{name} {ours} (file {theirs})" for name, (ours, theirs) in row["columns"].items())

@@ -159,7 +159,7 @@ with work as (
     + _TO_OUTBOX
 )
 
-_SQL_INTERVAL: Final = {
+SQL_INTERVAL: Final = {
     Interval.M5: "5 minutes",
     Interval.M15: "15 minutes",
     Interval.H1: "1 hour",
@@ -174,7 +174,7 @@ def roll_up_parents(interval: Interval) -> str:
 
     Parameters: symbols, times (pairs), in that order.
     """
-    child, length = CHILD_INTERVAL[interval], f"interval '{_SQL_INTERVAL[interval]}'"
+    child, length = CHILD_INTERVAL[interval], f"interval '{SQL_INTERVAL[interval]}'"
     return (
         f"""
 with given as (
@@ -204,7 +204,8 @@ with given as (
     cross join lateral (
         select sum(part.row_count)::integer as row_count, max(part.covered_until) as covered_until,
                sum(part.rest_count)::integer as rest_count, sum(part.trades_count)::integer as trades_count,
-               case when bool_and(part.source = 'seconds') then 'seconds' else 'rest' end as source, {VALUES_OF_PARTS}
+               coalesce(min(part.source) filter (where part.source <> 'seconds'), 'seconds') as source,
+               {VALUES_OF_PARTS}
         from aggregated_kline part
         where part.symbol = work.symbol and part.interval = '{child}' and part.open_time >= work.open_time
           and part.open_time < work.open_time + {length}

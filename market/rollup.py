@@ -120,6 +120,6 @@ def to_candle(total: Accumulator, symbol: str, interval: Interval, open_time_ms:
 
 
 def _source_of(parts: Iterable[Kline | Candle]) -> Source:
-    """`seconds` when every part came from our own seconds, else the first foreign source."""
+    """`seconds` when every part came from our own seconds, else the foreign one: `archive` before `rest`."""
     foreign = (part.source for part in parts if isinstance(part, Candle) and part.source is not Source.SECONDS)
-    return next(foreign, Source.SECONDS)
+    return min(foreign, default=Source.SECONDS)

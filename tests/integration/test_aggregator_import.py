@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.aggregator_rows import candles_of, insert
 from tests.archive_files import HEADER, write_archive
 from tests.klines_of import seconds_of
 from tests.stack_process import ROOT
+from tests.webapp_process import make_klines
 
 SYMBOL = "BTCUSDT"
 #: 2026-10-01 00:58 UTC: an hour ends within the file.
@@ -233,6 +235,46 @@ def test_recorded_candles_in_microseconds(
     database.commit()
     code, (report,) = imported(path)
     assert (code, report["inserted"], report["equal"], report["different_count"]) == (1, 0, 8927, 1)
+
+
+def test_imported_candles_make_the_longer_ones_that_they_fill(
+    database: Connection[TupleRow], imported: Any, tmp_path: Path
+) -> None:
+    four_hours_ms = Interval.H4.floor(START_MS)
+    minutes = make_klines(SYMBOL, Interval.M1, four_hours_ms + Interval.H4.length_ms, 245)
+    part = write_archive(tmp_path / f"{SYMBOL}-1m-2026-10-01.csv", minutes[6:])
+    code, (report,) = imported(part)
+    assert (code, report["inserted"], report["longer"]) == (0, 239, 47 + 15 + 3)
+    change = "update aggregated_kline set {} where interval = %s and open_time = to_timestamp(%s)"
+    database.execute(change.format("high = high + 7"), ["5m", four_hours_ms // 1000 + 3600])
+    database.execute(change.format("row_count = 800, is_complete = false"), ["15m", four_hours_ms // 1000 + 7200])
+    database.commit()
+    before = candles_of(database, SYMBOL)
+    code, (report,) = imported(write_archive(part, minutes))
+    assert (code, report["inserted"], report["equal"], report["longer"]) == (0, 6, 239, 2 + 2 + 1 + 1)
+    after = candles_of(database, SYMBOL)
+    for interval in (Interval.M5, Interval.M15, Interval.H1, Interval.H4):
+        parts = [k for k in minutes if four_hours_ms <= k.open_time_ms < four_hours_ms + interval.length_ms]
+        made = after[interval, four_hours_ms]
+        assert values_of_candle(made) == values_of_candle(roll_up(parts, interval))
+        assert (made.source, made.is_complete, made.is_closed) == (Source.ARCHIVE, True, True)
+    assert {interval for interval, _ in after} == {*Interval} - {Interval.S1, Interval.D1}
+    mended = Interval.M15, four_hours_ms + 2 * HOUR_MS
+    assert (after[mended].row_count, after[mended].revision) == (900, 1)
+    assert {key: after[key] for key in before if key != mended} == {k: v for k, v in before.items() if k != mended}
+
+
+def test_recorded_five_minutes_make_the_exchanges_own_hours(
+    database: Connection[TupleRow], imported: Any, shared_data: Path
+) -> None:
+    klines = shared_data / "klines"
+    code, (report,) = imported(klines / "BTCUSDT-5m-2024-01.csv.gz")
+    assert (code, report["longer"]) == (0, 31 * (96 + 24 + 6 + 1))
+    candles = candles_of(database, SYMBOL)
+    for row in json.loads((klines / "BTCUSDT-1h-2024-01-15.rest-klines.json").read_bytes()):
+        values = [Decimal(text) for text in (*row[1:6], *row[7:11])]
+        candle = candles[Interval.H1, row[0]]
+        assert [getattr(candle, name) for name in VALUE_COLUMNS] == values
 
 
 def test_recorded_seconds_make_the_exchanges_own_five_minutes(
