@@ -13,7 +13,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
-from xdist.remote import Producer
 
 from tests import schedule
 from tests.stack_process import ROOT, EnginesProcess, StackProcess
@@ -117,7 +116,7 @@ def full_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProces
         yield stack
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedule.Schedule | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> schedule.Schedule | None:
     """For `--dist loadfile`."""
     return schedule.Schedule(config, log) if config.getvalue("dist") == "loadfile" else None
 

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +37,7 @@ def rank(path: str) -> int:
 class Schedule(LoadFileScheduling):
     """`--dist loadfile` in the order of `rank`, in which the files that share the stack count as one."""
 
-    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
+    def __init__(self, config: pytest.Config, log: object = None) -> None:
         super().__init__(config, log)
         config.option.loadscopereorder = False
 

@@ -1,0 +1,6 @@
+# What tests/schedule.py uses of pytest-xdist's schedulers.
+import pytest
+
+class LoadFileScheduling:
+    def __init__(self, config: pytest.Config, log: object = None) -> None: ...
+    def _split_scope(self, nodeid: str) -> str: ...
