@@ -52,6 +52,13 @@ def whole(tmp_path: Path) -> Iterator[StackProcess]:
         yield stack
 
 
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsOrdinaryUser]:
+    """The engines of another DATA_DIR, which tests kill and stop in their order."""
+    with AsOrdinaryUser(tmp_path_factory.mktemp("second") / "stack", SOURCE="sim") as stack:
+        yield stack
+
+
 def followed(stack: StackProcess) -> list[str]:
     """The symbols that the aggregator follows, in their order."""
     with stack.connect() as connection:
@@ -88,17 +95,6 @@ def test_kill_9_leaves_no_orphan_and_the_next_start_works(whole: StackProcess) -
     assert none_left(whole.data_dir)
 
 
-@pytest.mark.timeout(300)
-def test_a_killed_supervisor_takes_everything_with_it_and_the_next_start_works(tmp_path: Path) -> None:
-    with EnginesProcess(tmp_path / "stack", SOURCE="sim") as stack:
-        supervisor = next(p for p in processes_of(stack.data_dir) if "supervisor.supervisord" in p.cmdline())
-        supervisor.kill()
-        assert stack.wait_ended(GONE_DEADLINE_S) == 1
-        wait_for("every process to be gone", lambda: none_left(stack.data_dir), GONE_DEADLINE_S)
-        stack.start()
-        assert stack.status()["ready"]
-
-
 def test_what_dies_is_started_again_and_counted(engines: Engines) -> None:
     before = engines.stack.room("valkey")
     pid = engines.stack.kill("valkey")
@@ -106,29 +102,38 @@ def test_what_dies_is_started_again_and_counted(engines: Engines) -> None:
     assert after["restarts"] == before["restarts"] + 1
 
 
-def test_two_stacks_run_side_by_side_and_one_data_dir_belongs_to_one(engines: Engines, tmp_path: Path) -> None:
-    with EnginesProcess(tmp_path / "second", SOURCE="sim") as second:
-        assert second.status()["ready"]
-        assert engines.stack.status()["ready"]
-        assert not set(second.ports()) & set(engines.stack.ports())
-        environment = second.environment | {"PORT": str(free_port()), "STREAM_PORT": str(free_port())}
-        done = subprocess.run(
-            [str(CANDLEWIRE), "up"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 2
-        assert "already running" in done.stderr
-        stopped = second.command("stop")
-        assert stopped.stdout == "stopped\n"
-        assert none_left(second.data_dir)
+def test_an_ordinary_user_can_run_it(second: AsOrdinaryUser) -> None:
+    postgres = psutil.Process(second.room("postgres")["pid"])
+    assert second.status()["ready"]
+    assert "--user" not in " ".join(postgres.cmdline())
+    assert second.command("backup", "--json").returncode == 0
+    assert [path.suffix for path in Layout(second.data_dir).backups.iterdir()] == [".dump"]
 
 
-def test_an_ordinary_user_can_run_it(tmp_path: Path) -> None:
-    with AsOrdinaryUser(tmp_path / "stack", SOURCE="sim") as stack:
-        postgres = psutil.Process(stack.room("postgres")["pid"])
-        assert stack.status()["ready"]
-        assert "--user" not in " ".join(postgres.cmdline())
-        assert stack.command("backup", "--json").returncode == 0
-        assert [path.suffix for path in Layout(stack.data_dir).backups.iterdir()] == [".dump"]
+@pytest.mark.timeout(300)
+def test_a_killed_supervisor_takes_everything_with_it_and_the_next_start_works(second: AsOrdinaryUser) -> None:
+    supervisor = next(p for p in processes_of(second.data_dir) if "supervisor.supervisord" in p.cmdline())
+    supervisor.kill()
+    assert second.wait_ended(GONE_DEADLINE_S) == 1
+    wait_for("every process to be gone", lambda: none_left(second.data_dir), GONE_DEADLINE_S)
+    second.start()
+    assert second.status()["ready"]
+
+
+def test_two_stacks_run_side_by_side_and_one_data_dir_belongs_to_one(engines: Engines, second: AsOrdinaryUser) -> None:
+    assert second.json("status", "--json") == second.status()
+    assert second.status()["ready"]
+    assert engines.stack.status()["ready"]
+    assert not set(second.ports()) & set(engines.stack.ports())
+    environment = second.environment | {"PORT": str(free_port()), "STREAM_PORT": str(free_port())}
+    done = subprocess.run(
+        [str(CANDLEWIRE), "up"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "already running" in done.stderr
+    stopped = second.command("stop")
+    assert stopped.stdout == "stopped\n"
+    assert none_left(second.data_dir)
 
 
 def test_topics_and_retention_come_from_the_broker(engines: Engines) -> None:
