@@ -78,9 +78,8 @@ def followed_symbols(symbols: Sequence[str] | None = None) -> list[Symbol]:
 class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Rolling 24 h of one symbol; None where nothing is known yet.
 
-    The trade ids are those of the first and the last trade, None where one was not told (rows out of REST or archives)
-    or there was none. `trade_count`: all trades from the one id to the other; where an id is not known, those of our
-    candles."""
+    The trade ids are those of the first and the last trade, None where there was none, or one was not told (rows out of
+    REST or archives) and seconds are missing. `trade_count`: from one id to the other, else those of our candles."""
 
     symbol: str
     status: str
@@ -96,29 +95,43 @@ class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
     last_trade_id: int | None
 
 
+_OLDEST: Final = """
+    (select min(open_time) from aggregated_kline where symbol = m.symbol and interval = '{}' and open_time > day.start)
+"""
+#: Quarters of an hour where they reach further back than minutes: of these a new symbol's history has less than a day.
+#: An id that no row carries follows from the other one and the count, where no second is missing (binance.md 0.7).
 _DAY_FIGURES = f"""
     select m.symbol, m.status,
         coalesce(t.open, w.open), coalesce(t.high, w.high), coalesce(t.low, w.low), coalesce(t.close, w.last),
         coalesce(t.base_volume, w.base_volume), coalesce(t.quote_volume, w.quote_volume),
         {ms("coalesce(t.event_time, w.event_time)")},
-        coalesce(w.last_trade_id - w.first_trade_id + 1, w.trade_count, 0)::bigint, w.first_trade_id, w.last_trade_id
+        coalesce(trade.last_id - trade.first_id + 1, w.trade_count, 0)::bigint, trade.first_id, trade.last_id
     from market_symbol m
     left join symbol_ticker t on t.symbol = m.symbol
     left join symbol_watermark s on s.symbol = m.symbol and s.stream = 'kline_1s'
+    cross join lateral (select coalesce(t.event_time, s.event_time, now()) - interval '24 hours' as start) day
+    cross join lateral (
+        select case when %(by_quarters)s
+            or {_OLDEST.format("15m")} + interval '15 minutes' <= coalesce({_OLDEST.format("1m")}, 'infinity')
+            then '15m' else '1m' end as interval
+    ) bar
     left join lateral (
         select (array_agg(k.open order by k.open_time))[1] as open, max(k.high) as high, min(k.low) as low,
             (array_agg(k.close order by k.open_time desc))[1] as last,
             sum(k.base_volume) as base_volume, sum(k.quote_volume) as quote_volume, max(k.event_time) as event_time,
-            sum(k.trade_count) as trade_count,
-            (array_agg(k.first_trade_id order by k.open_time) filter (where k.trade_count > 0))[1] as first_trade_id,
-            (array_agg(k.last_trade_id order by k.open_time desc) filter (where k.trade_count > 0))[1]
-                as last_trade_id
+            sum(k.trade_count)::bigint as trade_count,
+            (array_agg(k.first_trade_id order by k.open_time) filter (where k.trade_count > 0))[1] as first_id,
+            (array_agg(k.last_trade_id order by k.open_time desc) filter (where k.trade_count > 0))[1] as last_id,
+            sum(k.row_count) = extract(epoch from max(k.covered_until) - min(k.open_time)) as is_whole
         from aggregated_kline k
-        where k.symbol = m.symbol and k.interval = %s
-            and k.open_time > coalesce(t.event_time, s.event_time, now()) - interval '24 hours'
-            and (t.symbol is null or %s)
+        where k.symbol = m.symbol and k.interval = bar.interval and k.open_time > day.start
+            and (t.symbol is null or %(with_trades)s)
     ) w on true
-    where m.is_followed and (%s::text[] is null or m.symbol = any(%s))
+    cross join lateral (
+        select coalesce(w.first_id, case when w.is_whole then w.last_id - w.trade_count + 1 end) as first_id,
+            coalesce(w.last_id, case when w.is_whole then w.first_id + w.trade_count - 1 end) as last_id
+    ) trade
+    where m.is_followed and (%(given)s::text[] is null or m.symbol = any(%(given)s))
     order by m.rank, m.symbol
 """
 
@@ -131,9 +144,9 @@ def day_figures(symbols: Sequence[str] | None = None, *, with_trades: bool = Tru
     The window ends at the newest event of the symbol, not at the wall clock, so that a tape shows its own day.
     """
     given = None if symbols is None else list(symbols)
-    interval = "1m" if given is not None and len(given) <= EXACT_WINDOW_SYMBOLS else "15m"
+    by_quarters = given is None or len(given) > EXACT_WINDOW_SYMBOLS
     names = DayFigures.__struct_fields__
-    rows = fetch(_DAY_FIGURES, [interval, with_trades, given, given])
+    rows = fetch(_DAY_FIGURES, {"by_quarters": by_quarters, "with_trades": with_trades, "given": given})
     return [DayFigures(**dict(zip(names, row, strict=True))) for row in rows]
 
 

@@ -218,17 +218,18 @@ def test_tickers(webapp: WebappProcess) -> None:
     assert get(webapp, "ticker/price") == [{"symbol": "BTCUSDT", "price": "100.00000000"}]
 
 
-def test_trades_of_the_day_are_counted_where_the_first_id_is_not_known(
+def test_a_trade_id_that_is_not_known_follows_from_the_other_unless_seconds_are_missing(
     webapp: WebappProcess, module_database: str
 ) -> None:
-    first = next(k for k in MINUTES if k.trade_count and k.open_time_ms > END_MS - DAY_MS)
-    tell = "update aggregated_kline set first_trade_id = %s where interval = '1m' and open_time = %s"
+    traded = [k for k in MINUTES if k.trade_count and k.open_time_ms > END_MS - DAY_MS]
+    count = sum(k.trade_count for k in traded)
+    tell = "update aggregated_kline set first_trade_id = %s, row_count = %s where interval = '1m' and open_time = %s"
     with psycopg.connect(module_database, autocommit=True) as connection:
-        connection.execute(tell, [None, moment(first.open_time_ms)])
-        day = get(webapp, "ticker/24hr", symbol="BTCUSDT")
-        connection.execute(tell, [first.first_trade_id, moment(first.open_time_ms)])
-    assert day["firstId"] == -1
-    assert day["count"] == sum(k.trade_count for k in MINUTES if k.open_time_ms > END_MS - DAY_MS)
+        for row_count, first_id in ((60, traded[-1].last_trade_id - count + 1), (59, -1)):
+            connection.execute(tell, [None, row_count, moment(traded[0].open_time_ms)])
+            day = get(webapp, "ticker/24hr", symbol="BTCUSDT")
+            assert (day["firstId"], day["lastId"], day["count"]) == (first_id, traded[-1].last_trade_id, count)
+        connection.execute(tell, [traded[0].first_trade_id, 60, moment(traded[0].open_time_ms)])
 
 
 def test_weight_is_counted_and_limited(engines: Engines, module_database: str, tmp_path: Any) -> None:
