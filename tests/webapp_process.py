@@ -63,9 +63,12 @@ def run_webapp(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    webapp = WebappProcess(process, port, health_port, log)
     try:
-        yield WebappProcess(process, port, health_port, log)
+        yield webapp
     finally:
+        # The server gives a connection that is kept open two seconds more.
+        webapp.http.close()
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(DEADLINE_S)
@@ -124,19 +127,19 @@ _VALUES = (*VALUE_COLUMNS, "first_trade_id", "last_trade_id")
 
 def insert_klines(connection: psycopg.Connection, klines: list[Kline], *, forming: bool = False) -> None:
     """Store them: 1s in kline_1s, others in aggregated_kline; with `forming` the last one is not over."""
-    if klines[0].interval is Interval.S1:
+    table = "kline_1s" if klines[0].interval is Interval.S1 else "aggregated_kline"
+    if table == "kline_1s":
         connection.execute("create table if not exists kline_1s_tests partition of kline_1s default")
+    rows = []
     for kline in klines:
         row = {name: getattr(kline, name) for name in ("symbol", *_VALUES)}
         row["open_time"], row["close_time"] = moment(kline.open_time_ms), moment(kline.close_time_ms)
         row["event_time"] = moment(kline.event_time_ms)
-        if kline.interval is Interval.S1:
-            table = "kline_1s"
+        if table == "kline_1s":
             row |= {"received_at": moment(kline.received_at_ms), "source": "stream"}
         else:
             is_open = forming and kline is klines[-1]
             seconds = kline.interval.seconds // 2 if is_open else kline.interval.seconds
-            table = "aggregated_kline"
             row |= {
                 "interval": kline.interval.value,
                 "row_count": seconds,
@@ -146,8 +149,10 @@ def insert_klines(connection: psycopg.Connection, klines: list[Kline], *, formin
                 "is_closed": not is_open,
                 "source": "seconds",
             }
-        columns, marks = ", ".join(row), ", ".join(["%s"] * len(row))
-        connection.execute(f"insert into {table} ({columns}) values ({marks})", list(row.values()))
+        rows.append(row)
+    columns, marks = ", ".join(rows[0]), ", ".join(["%s"] * len(rows[0]))
+    with connection.cursor() as cursor:
+        cursor.executemany(f"insert into {table} ({columns}) values ({marks})", [list(row.values()) for row in rows])
 
 
 def insert_symbols(connection: psycopg.Connection, *symbols: str) -> None:

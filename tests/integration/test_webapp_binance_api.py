@@ -244,9 +244,13 @@ def test_weight_is_counted_and_limited(engines: Engines, module_database: str, t
         assert 1 <= int(refused[0].headers["Retry-After"]) <= 60
         assert answers[0].headers["X-MBX-USED-WEIGHT-1M"] == "20"
         # One account of all dialects; each refuses in its own words.
-        for path, own in (("/udf/symbol_info", "errmsg"), ("/api/v1/symbols", "detail")):
+        for path, kind, own in (
+            ("/udf/symbol_info", "application/json", "errmsg"),
+            ("/api/v1/symbols", "application/problem+json", "detail"),
+        ):
             answers = [limited.http.get(path) for _ in range(14)]
             answer = next(answer for answer in answers if answer.status_code == 429)
+            assert answer.headers["Content-Type"] == kind
             assert own in answer.json()
             assert 1 <= int(answer.headers["Retry-After"]) <= 60
 
