@@ -24,17 +24,40 @@ LATE_S: Final = 5.0
 TIMEOUT_S: Final = 30.0
 BURST: Final = 50
 
-_V3: Final = (
-    "ping", "time", "exchangeInfo", "klines", "depth", "trades", "aggTrades", "historicalTrades", "ticker/price",
-    "ticker/24hr", "ticker/bookTicker",
-)  # fmt: skip
-_UDF: Final = ("config", "time", "symbols", "search", "symbol_info", "history", "marks", "timescale_marks", "quotes")
-_V1: Final = ("klines", "symbols", "gaps", "minutes", "completeness", "audit", "revisions", "checkpoints")
-PATHS: Final = (
-    *(f"/api/v3/{name}" for name in _V3),
-    *(f"/udf/{name}" for name in _UDF),
-    *(f"/api/v1/{name}" for name in _V1),
-)
+_UDF_RANGE: Final = "symbol resolution from to"
+#: The parameters that each path has; any other is refused before the rest is looked at (UDF alone lets it pass).
+_OWN_NAMES: Final = {
+    "/api/v3/ping": "",
+    "/api/v3/time": "",
+    "/api/v3/exchangeInfo": "symbol symbols permissions symbolStatus",
+    "/api/v3/klines": "symbol interval startTime endTime timeZone limit",
+    "/api/v3/depth": "symbol limit symbolStatus",
+    "/api/v3/trades": "symbol limit",
+    "/api/v3/aggTrades": "symbol startTime endTime limit",
+    "/api/v3/historicalTrades": "symbol limit",
+    "/api/v3/ticker/price": "symbol symbols symbolStatus",
+    "/api/v3/ticker/24hr": "symbol symbols type symbolStatus",
+    "/api/v3/ticker/bookTicker": "symbol symbols symbolStatus",
+    "/udf/config": "",
+    "/udf/time": "",
+    "/udf/symbols": "symbol",
+    "/udf/search": "query type limit",
+    "/udf/symbol_info": "group",
+    "/udf/history": f"{_UDF_RANGE} countback",
+    "/udf/marks": _UDF_RANGE,
+    "/udf/timescale_marks": _UDF_RANGE,
+    "/udf/quotes": "symbols",
+    "/api/v1/klines": "symbol interval limit start end cursor known_at",
+    "/api/v1/symbols": "",
+    "/api/v1/gaps": "symbol from to",
+    "/api/v1/minutes": "symbol interval from to",
+    "/api/v1/completeness": "symbol from to",
+    "/api/v1/audit": "symbol from to state",
+    "/api/v1/revisions": "symbol interval from to",
+    "/api/v1/checkpoints": "",
+}
+PATHS: Final = tuple(_OWN_NAMES)
+_NEEDED: Final = ("symbol", "interval", "resolution")
 _NAMES: Final = (
     "symbol", "symbols", "interval", "resolution", "startTime", "endTime", "start", "end", "from", "to", "limit",
     "countback", "timeZone", "known_at", "cursor", "state", "query", "group", "type", "symbolStatus", "permissions",
@@ -86,16 +109,12 @@ def targets(seed: int, count: int) -> Iterator[str]:
     random = new_random(seed)
     for _ in range(count):
         path = random.choice(PATHS)
+        own = _OWN_NAMES[path].split()
+        chosen = [name for name in own if random.random() < (0.95 if name in _NEEDED else 0.5)]
+        if random.random() < 0.25:
+            chosen += random.sample(_NAMES, random.randint(1, 4))
         if random.random() < 0.03:
             path += random.choice(("/", "x", "/../", "%00", "//", ";a=1"))
-        chosen = random.sample(_NAMES, random.randint(0, 5))
-        if random.random() < 0.8:
-            # Enough of the usual ones that many requests get past the first check.
-            chosen = [
-                "symbol",
-                *random.sample(("interval", "resolution", "from", "to", "startTime", "limit"), 3),
-                *chosen,
-            ]
         if random.random() < 0.9:
             chosen = list(dict.fromkeys(chosen))
         yield f"{path}?{'&'.join(f'{name}={_value(random, name)}' for name in chosen)}"
