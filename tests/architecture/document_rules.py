@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.architecture.source_rules import parsed
+
 FENCE = re.compile(r"^```.*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
@@ -100,7 +102,7 @@ def _missing_name(file: str, dotted: str, facts: Facts) -> Iterator[str]:
     if not _is_file(file, facts):
         yield f"no file {file}"
         return
-    scope: ast.AST = ast.parse((facts.root / file).read_text("utf-8"))
+    scope: ast.AST = parsed((facts.root / file).read_text("utf-8"))
     for part in dotted.split("."):
         inner = next((node for node in ast.iter_child_nodes(scope) if getattr(node, "name", None) == part), None)
         if inner is None:
@@ -124,7 +126,7 @@ def constants(root: Path, files: frozenset[str]) -> frozenset[str]:
     found = set()
     for name in files:
         if name.endswith(".py"):
-            for node in ast.walk(ast.parse((root / name).read_text("utf-8"))):
+            for node in ast.walk(parsed((root / name).read_text("utf-8"))):
                 targets = node.targets if isinstance(node, ast.Assign) else []
                 targets = [*targets, node.target] if isinstance(node, ast.AnnAssign) else targets
                 found |= {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
@@ -136,7 +138,7 @@ def literal_paths(root: Path, packages: tuple[str, ...]) -> list[re.Pattern[str]
     patterns = []
     for package in packages:
         for path in (root / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            for node in ast.walk(parsed(path.read_text("utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("/"):
                     parts = [
                         "[^/]+" if re.fullmatch(r"[<{].*[>}]", part) else re.escape(part)

@@ -10,6 +10,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 LIBRARIES = ("market", "runtime")
@@ -40,13 +41,19 @@ TOPIC_CALLS = frozenset(
 Rule = Callable[[Path], list[str]]
 
 
+@cache
+def parsed(text: str) -> ast.Module:
+    """Syntax tree of a module's text, made once for all rules: none of them changes it."""
+    return ast.parse(text)
+
+
 def modules(root: Path, packages: tuple[str, ...] = PACKAGES) -> Iterator[tuple[str, ast.Module, str]]:
     """Relative path, syntax tree and text of every module of the packages that exist under `root`."""
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             if "node_modules" not in path.parts:
                 text = path.read_text("utf-8")
-                yield path.relative_to(root).as_posix(), ast.parse(text), text
+                yield path.relative_to(root).as_posix(), parsed(text), text
 
 
 def budgets(root: Path) -> list[str]:
