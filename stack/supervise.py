@@ -8,9 +8,12 @@ import resource
 import shlex
 import subprocess
 import sys
+import threading
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
 
 from stack.layout import ROOT, Layout
 from stack.program import Program, python_child
@@ -91,6 +94,18 @@ class _Transport(xmlrpc.client.Transport):
         return connection
 
 
+def _keep(output: IO[bytes], path: Path) -> None:
+    """Write down what supervisord says of itself; what a full disk does not take is dropped.
+
+    It complains there of each log line that cannot be written, and ends when that fails too: with a file of that
+    disk for its output a full disk would end the whole stack, and with it the page that tells of it.
+    """
+    with output, open(path, "wb", buffering=0) as file:
+        for line in output:
+            with suppress(OSError):
+                file.write(line)
+
+
 class Supervisor:
     """The running supervisord, a child of `candlewire up` that dies with it."""
 
@@ -109,16 +124,19 @@ class Supervisor:
         path.write_text(self._text, "utf-8")
         # A session of its own: Ctrl-C on the terminal reaches `candlewire up` alone, which stops things in order.
         command = (*python_child(), "--die", "TERM", "--", sys.executable, "-m", "supervisor.supervisord")
-        with open(self._layout.logs / "supervisord.out", "wb") as output:
-            self._process = subprocess.Popen(
-                [*command, "-c", str(path)],
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=ROOT,
-            )
+        self._process = subprocess.Popen(
+            [*command, "-c", str(path)],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=ROOT,
+        )
+        said = self._layout.logs / "supervisord.out"
+        threading.Thread(
+            target=_keep, args=(self._process.stdout, said), name="supervisord-output", daemon=True
+        ).start()
 
     def is_running(self) -> bool:
         """False once supervisord has ended."""

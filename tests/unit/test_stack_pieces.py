@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import socket
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,8 @@ from stack.layout import CRONTAB, SERVER_PROPERTIES, Layout
 from stack.log_files import newest
 from stack.program import EngineError, Program
 from stack.status import RoomStatus
-from stack.supervise import configuration
+from stack.supervise import Supervisor, configuration
+from tests.stack_process import free_port, wait_for
 
 
 def test_chosen_ports_are_remembered_while_they_are_free(tmp_path: Path) -> None:
@@ -127,6 +129,26 @@ def test_the_supervisor_stops_rooms_before_engines_and_never_shows_a_percent_sig
     assert command[command.index("--die") + 1] == "INT"
     assert command[command.index("--user") + 1] == "userns"
     assert parser.get("program:producer", "environment") == 'HEALTH_PORT="20001"'
+
+
+def test_a_full_disk_does_not_end_the_supervisor(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.logs.mkdir()
+    layout.run.mkdir()
+    for name in ("supervisord.log", "supervisord.out", "talker.log"):
+        (layout.logs / name).symlink_to("/dev/full")
+    # More than pipes and buffers hold: the last of it is said when somebody has read what came before.
+    talk = (
+        "import sys, pathlib; sys.stdout.write('x\\n' * 200_000); sys.stdout.flush(); pathlib.Path(sys.argv[1]).touch()"
+    )
+    program = Program("talker", (sys.executable, "-S", "-c", talk, str(tmp_path / "said")))
+    supervisor = Supervisor(layout, [program], free_port(), "none")
+    supervisor.start(dict(os.environ))
+    try:
+        wait_for("what is dropped", lambda: (tmp_path / "said").exists() or not supervisor.is_running(), 20.0)
+        assert supervisor.is_running()
+    finally:
+        supervisor.kill()
 
 
 def test_only_the_newest_dumps_are_kept(tmp_path: Path) -> None:
