@@ -119,7 +119,7 @@ _ALL: Final = (
     ),
     Action(
         "rotate_tape",
-        "Every running `candlewire record` of this DATA_DIR goes on in a new part; the one before is complete then.",
+        "Every running candlewire record of this DATA_DIR goes on in a new part; the one before is complete then.",
         "candlewire rotate-tape",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import httpx
@@ -42,6 +43,12 @@ def test_the_page_measures_its_first_paint_and_its_updates(site: Site) -> None:
     assert first_chart_ms > 0
     assert 0 < summary["p95"] < math.inf
     assert page.evaluate("window.candlewire.view.feed.series.size") >= 1_000
+    # It tells the operators of its last hop.
+    with page.expect_response("**/api/v1/painted") as told:
+        page.evaluate("window.candlewire.report()")
+    assert told.value.status == 204
+    metrics = httpx.get(f"{site.stack.room('webapp')['health_url']}/metrics").text
+    assert float(re.findall(r"^page_painted_seconds_count (\S+)", metrics, re.MULTILINE)[0]) > 0
 
 
 def test_the_chart_moves_and_the_panels_fill(site: Site) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -181,9 +182,14 @@ def test_figures_of_topics_and_readers(watched: Watched) -> None:
     assert (status["verdict"], len(status["readers"])) == ("degraded", 1)
 
 
+def known(seen: dict[str, Any]) -> bool:
+    """What was written down of the room's restarts has been read."""
+    return seen["rooms"][0]["restarts"] is not None
+
+
 def test_a_killed_room_is_named_and_its_restart_counted(watched: Watched) -> None:
     with running_room(watched.room_port):
-        ok = watched.wait("the room", lambda seen: seen["rooms"][0]["state"] == "ok")["rooms"][0]
+        ok = watched.wait("the room", lambda seen: seen["rooms"][0]["state"] == "ok" and known(seen))["rooms"][0]
         assert ok["memory_bytes"] > 0
         before = ok["restarts"]
     away = watched.wait("its end", lambda seen: seen["rooms"][0]["state"] == "bad")
@@ -329,3 +335,27 @@ def test_broker_and_database_away_from_the_start(engines: Engines, tmp_path: Pat
         assert {row["state"] for row in found["topics"]} == {"unknown"}
         assert found["topics"][0]["records"] is None
         assert process.http.get("/api/v1/status").json()["readers"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b'{"relayed_to_painted_ms": [12.5, 60000, 0]}', "application/json", 204),
+        (b'{"relayed_to_painted_ms": [-1]}', "application/json", 400),
+        (b'{"relayed_to_painted_ms": [1e9]}', "application/json", 400),
+        (b'{"relayed_to_painted_ms": "12"}', "application/json", 400),
+        (b'{"relayed_to_painted_ms": [' + b",".join([b"1"] * 61) + b"]}", "application/json", 400),
+        (b'{"relayed_to_painted_ms": [' + b"1, " * 5_000 + b"1]}", "application/json", 400),
+        (b'{"relayed_to_painted_ms": [\xff]}', "application/json", 400),
+        (b'{"relayed_to_painted_ms": [1]}', "text/plain", 415),
+    ],
+)
+def test_what_a_page_reports_of_its_last_hop_is_bounded(watched: Watched, body: bytes, kind: str, status: int) -> None:
+    def counted() -> float:
+        metrics = httpx.get(f"http://127.0.0.1:{watched.web.health_port}/metrics").text
+        return float(re.findall(r"^page_painted_seconds_count (\S+)", metrics, re.MULTILINE)[0])
+
+    before = counted()
+    answer = watched.web.http.post("/api/v1/painted", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == status, answer.text
+    assert counted() - before == (3 if status == 204 else 0)

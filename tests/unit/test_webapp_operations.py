@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,7 @@ from webapp.operations.snapshot import (
     Snapshot,
 )
 from webapp.operations.topics import TopicRates
+from webapp.operations.verdict import with_alerts
 
 NOW_MS = 1_795_219_200_000
 LIMITS = Limits(headroom_s=300, stale_s=30, dead_letter_share=0.01, disk_free_share=0.1)
@@ -88,6 +90,16 @@ def test_an_alert_is_raised_once_and_is_over_once() -> None:
     assert row.raised_at_ms <= (row.recovered_at_ms or 0)
 
 
+def test_nothing_is_healthy_while_an_alert_stands() -> None:
+    alert = AlertRow(id=1, condition="disk", subject="system", message="3 % free", remedy="", raised_at_ms=NOW_MS)
+    shown = with_alerts(snapshot(), [alert])
+    assert (shown.verdict, shown.reason) == ("degraded", "3 % free")
+    over = msgspec.structs.replace(alert, recovered_at_ms=NOW_MS)
+    assert with_alerts(snapshot(), [over]).verdict == "healthy"
+    worse = msgspec.structs.replace(snapshot(), verdict="losing data", reason="gaps")
+    assert with_alerts(worse, [alert]).reason == "gaps; 3 % free"
+
+
 @given(st.lists(st.sampled_from([BAD, GOOD, UNKNOWN]), max_size=60))
 def test_raising_and_recovery_take_turns(rounds: list[Findings]) -> None:
     changes = raised(AlertBook(), rounds)
@@ -101,6 +113,8 @@ def test_what_stands_in_the_database_is_not_raised_again() -> None:
     assert raised(book, [BAD] * ROUNDS) == []
     (over,) = [change.alert for _ in range(ROUNDS) for change in book.take(GOOD, NOW_MS)]
     assert (over.id, over.recovered_at_ms) == (7, NOW_MS)
+    # Told once; its words are of the last round that found it.
+    assert over.message == BAD.bad[KEY].message
     book.restore([over])
     assert book.rows() == [over]
 
@@ -179,7 +193,7 @@ def relay(count: int) -> dict[str, Scrape]:
 
 def test_hops_look_at_what_came_since_and_survive_a_restart() -> None:
     window = HopWindow()
-    assert [row.p50_ms for row in window.rows({})] == [None] * 4
+    assert [row.p50_ms for row in window.rows({})] == [None] * 5
     assert [window.rows(relay(count))[3].p50_ms for count in (10, 10, 30, 3)] == [5.0, None, 5.0, 5.0]
 
 
@@ -192,13 +206,13 @@ def answer(started_s: float, cpu_s: float) -> Scrape:
 def test_restarts_are_counted_by_the_start_of_the_process() -> None:
     rooms = RoomHistory()
     first = rooms.row(answer(1000.0, 1.0), 0.0, {})
-    assert (first.state, first.restarts, first.cpu_share) == ("ok", 0, None)
+    assert (first.state, first.restarts, first.cpu_share) == ("ok", None, None)
     assert rooms.row(answer(1000.0, 1.5), 5.0, {}).cpu_share == 0.1
     away = rooms.row(Scrape("inserter", error="refused"), 10.0, {})
     assert (away.state, away.ready, away.memory_bytes, away.remedy) == ("bad", False, None, remedies.logs("inserter"))
     again = rooms.row(answer(2000.0, 0.1), 15.0, {"inserter": True})
-    assert (again.restarts, again.cpu_share, again.state, again.is_paused) == (1, None, "bad", True)
-    rooms.restore("inserter", 900_000, 4)
+    assert (again.restarts, again.cpu_share, again.state, again.is_paused) == (None, None, "bad", True)
+    rooms.restore({"inserter": (900_000, 4)})
     assert rooms.row(answer(2000.0, 0.2), 20.0, None).restarts == 6
 
 

@@ -68,9 +68,10 @@ def judge(
         found.unknown.add("audit_difference")
     elif data.audit.needs_person:
         newest = data.audit.needs_person[0]
+        count = len(data.audit.needs_person)
         found.bad[Key("audit_difference", SYSTEM)] = Finding(
-            f"{len(data.audit.needs_person)} minutes differ from the exchange's even after the recheck, "
-            f"the newest of {newest['symbol']}",
+            f"{'1 minute differs' if count == 1 else f'{count} minutes differ'} from the exchange's even after the "
+            f"recheck, the newest of {newest['symbol']}",
             remedies.AUDIT.command,
         )
     share = data.dead_letters.share
@@ -162,6 +163,10 @@ class AlertBook:
             is_bad, stands = key in found.bad, key in self.standing
             if is_bad == stands:
                 self._streaks.pop(key, None)
+                if stands:
+                    # It is told once; what is read on the page are the figures of now.
+                    message, remedy = found.bad[key]
+                    self.standing[key] = msgspec.structs.replace(self.standing[key], message=message, remedy=remedy)
                 continue
             self._streaks[key] = self._streaks.get(key, 0) + 1
             if self._streaks[key] < ROUNDS:

@@ -19,7 +19,6 @@ from webapp.operations.readers import HeadroomTrend, reader_row, remedy_of, warn
 from webapp.operations.rooms import RoomHistory
 from webapp.operations.scrape import Scrape
 from webapp.operations.snapshot import (
-    AlertRow,
     Audit,
     Data,
     DeadLetters,
@@ -111,11 +110,6 @@ def assemble(
         data=_data(answers, memory, bounds.data_dir),
         alerts=[],
     )
-
-
-def with_alerts(snapshot: Snapshot, alerts: list[AlertRow]) -> Snapshot:
-    """The same with its alerts."""
-    return msgspec.structs.replace(snapshot, alerts=alerts)
 
 
 def _topics(answers: Answers, memory: Memory, topics: Sequence[Topic], settings: TopicSettings) -> list[TopicRow]:

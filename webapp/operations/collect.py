@@ -27,6 +27,7 @@ from webapp.operations.database_side import Away, DatabaseSide, Written
 from webapp.operations.notify import Notifier
 from webapp.operations.snapshot import AlertRow, EngineRow, Snapshot
 from webapp.operations.stored import Stored
+from webapp.operations.verdict import with_alerts
 from webapp.settings import WebappSettings
 
 BROKER_DEADLINE_S: Final = 4.0
@@ -153,7 +154,7 @@ class Collector:
         )
         snapshot = assemble.assemble(answers, self._memory, self._topics, self._topic_settings, self._bounds)
         self._alert(snapshot, stored)
-        self._publish(snapshot)
+        snapshot = self._publish(snapshot)
         await self._write(snapshot, stored is not None)
         if self._is_writer:
             await self._notifier.send_live(self._book.standing.values())
@@ -168,10 +169,11 @@ class Collector:
                 log.info("engine_back", engine=engine.name)
             self._away[engine.name] = error
 
-    def _publish(self, snapshot: Snapshot) -> None:
-        shown = assemble.with_alerts(snapshot, self._book.rows())
+    def _publish(self, snapshot: Snapshot) -> Snapshot:
+        shown = with_alerts(snapshot, self._book.rows())
         self._newest = Newest(shown, msgspec.json.encode(shown))
         self._first.set()
+        return shown
 
     def _alert(self, snapshot: Snapshot, stored: Stored | None) -> None:
         """Raise and recover; the one writer does it for all. Until the database has told who that is: this process."""
@@ -208,8 +210,8 @@ class Collector:
             self._unwritten.clear()
         for _ in waiting[: len(self._unwritten)]:
             self._unwritten.popleft()
-        for room, (started_at_ms, restarts) in written.rooms.items():
-            self._memory.rooms.restore(room, started_at_ms, restarts)
+        if written.rooms is not None:
+            self._memory.rooms.restore(written.rooms)
         if written.alerts is not None:
             self._book.restore(written.alerts)
         for (condition, subject), number in written.numbers.items():

@@ -34,8 +34,8 @@ class Written(NamedTuple):
     is_writer: bool
     #: what the tables say: when this process has just become the writer, and each time while another one is
     alerts: list[AlertRow] | None
-    #: start time and restarts of the rooms, when this process has just become the writer
-    rooms: dict[str, tuple[int, int]]
+    #: start time and restarts of the rooms, the first time
+    rooms: dict[str, tuple[int, int]] | None
     #: (condition, subject) -> number of the alert
     numbers: dict[tuple[str, str], int]
 
@@ -64,7 +64,7 @@ class DatabaseSide:
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         if self._pending is not None and not self._pending.done():
-            raise TimeoutError("the call before has not come back")
+            raise TimeoutError(f"no answer for longer than {DEADLINE_S:g} s")
         future = self._thread.submit(self._guarded, work)
         self._pending = future
         try:
@@ -98,12 +98,12 @@ class DatabaseSide:
     def _write(self, at_ms: int, samples: Mapping[str, Mapping[str, Any]] | None, alerts: list[AlertRow]) -> Written:
         owner = self._connected()
         is_new = not self._is_writer
+        rooms = None if self._has_restored else log_book.newest_rooms(owner, at_ms)
+        self._has_restored = True
         if is_new:
             self._is_writer = log_book.take_lock(owner)
             if not self._is_writer:
-                return Written(False, log_book.read_alerts(owner), {}, {})
-        rooms = {} if self._has_restored else log_book.newest_rooms(owner, at_ms)
-        self._has_restored = True
+                return Written(False, log_book.read_alerts(owner), rooms, {})
         numbers = {}
         for alert in alerts:
             number = log_book.write_alert(owner, alert)

@@ -14,6 +14,8 @@ PING_DEADLINE_S: Final = 1.5
 REDIS_PORT: Final = 6379
 AMQP_PORT: Final = 5672
 MAX_ERROR_CHARACTERS: Final = 200
+#: How the producer words it, for each of its connections.
+UNREACHED: Final = "exchange cannot be reached"
 
 
 async def ask_valkey(broker_url: str) -> EngineRow:
@@ -47,6 +49,10 @@ def exchange_row(scrapes: Mapping[str, Scrape], now_ms: int, stale_after_s: floa
     newest = max((s.value for s in producer.of("ingest_last_message_timestamp_seconds")), default=None)
     if newest is None:
         return EngineRow(name="exchange", state="down", error="; ".join(producer.reasons) or "nothing was heard yet")
+    unreached = [reason for reason in producer.reasons if UNREACHED in reason]
+    if unreached:
+        # Sooner than the silence tells: the producer has tried to connect, in vain.
+        return EngineRow(name="exchange", state="down", error=unreached[0][:MAX_ERROR_CHARACTERS])
     age_s = now_ms / 1000 - newest
     if age_s > stale_after_s:
         return EngineRow(name="exchange", state="down", error=f"nothing heard for {age_s:.0f} s")
@@ -56,4 +62,6 @@ def exchange_row(scrapes: Mapping[str, Scrape], now_ms: int, stale_after_s: floa
 def one_line(error: BaseException) -> str:
     """The first line of an error, for people."""
     lines = str(error).strip().splitlines()
+    if not lines and isinstance(error, TimeoutError):
+        return "no answer in time"
     return (lines[0] if lines else type(error).__name__)[:MAX_ERROR_CHARACTERS]

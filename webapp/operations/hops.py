@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from webapp.operations.scrape import Scrape
-from webapp.operations.snapshot import HopRow
+from webapp.operations.snapshot import Hop, HopRow
 
-Hop = Literal["exchange_to_received", "received_to_kafka", "kafka_to_committed", "kafka_to_relayed"]
 HOPS: Final[tuple[Hop, ...]] = get_args(Hop)
 #: Rounds that the percentiles look back over: five minutes at 5 s.
 WINDOW_ROUNDS: Final = 60
 
+#: Room and histogram of the hops that the inserter does not measure.
+ELSEWHERE: Final[dict[Hop, tuple[str, str]]] = {
+    "kafka_to_relayed": ("flask_stream", "relay_delivery_seconds_bucket"),
+    "relayed_to_painted": ("webapp", "page_painted_seconds_bucket"),
+}
 #: Cumulative counts by the upper bound of each bucket, in seconds, ascending; the last is infinite.
 Buckets = list[tuple[float, float]]
 
@@ -23,11 +27,11 @@ def buckets_of(scrapes: Mapping[str, Scrape]) -> dict[Hop, Buckets]:
     """The histogram of each hop, of those whose room answers."""
     found: dict[Hop, Buckets] = {}
     for hop in HOPS:
-        relayed = hop == "kafka_to_relayed"
-        scrape = scrapes.get("flask_stream" if relayed else "inserter")
+        room, name = ELSEWHERE.get(hop, ("inserter", "line_hop_seconds_bucket"))
+        scrape = scrapes.get(room)
         if scrape is None:
             continue
-        name, labels = ("relay_delivery_seconds_bucket", {}) if relayed else ("line_hop_seconds_bucket", {"hop": hop})
+        labels = {} if hop in ELSEWHERE else {"hop": hop}
         buckets = sorted((float(sample.labels["le"]), sample.value) for sample in scrape.of(name, **labels))
         if buckets:
             found[hop] = buckets

@@ -129,9 +129,9 @@ def write_alert(connection: Connection[TupleRow], alert: AlertRow) -> int | None
     """Write down that it is raised, or over. The number of a raised one; None when it stands there already."""
     if alert.recovered_at_ms is not None:
         connection.execute(
-            "update operator_alert set recovered_at = %s"
+            "update operator_alert set recovered_at = %s, message = %s"
             " where condition = %s and subject = %s and recovered_at is null",
-            [to_time(alert.recovered_at_ms), alert.condition, alert.subject],
+            [to_time(alert.recovered_at_ms), alert.message, alert.condition, alert.subject],
         )
         return alert.id
     row = connection.execute(

@@ -11,13 +11,16 @@ APPLY_TOPICS: Final = Remedy(
     "python -m runtime.topic_admin apply", "brings the broker's settings to those of kafka/topics.toml"
 )
 RETENTION: Final = Remedy("candlewire retention", "shows what the settings keep, and what to set for more")
-AUDIT: Final = Remedy("candlewire audit", "lists the minutes that differ, column by column")
+AUDIT: Final = Remedy(
+    "candlewire audit", "lists the minutes that differ; candlewire repair compares their seconds with the exchange's"
+)
 DOCTOR: Final = Remedy("candlewire doctor", "says what of this machine is short")
 
 
 def logs(room: str) -> Remedy:
-    """A room that does not do its work."""
-    return Remedy(f"candlewire logs {room}", f"shows why {room} does not work; it is started again by itself")
+    """A room that does not do its work, whether it has ended or waits for something."""
+    effect = f"tells what {room} waits for, or why it ended; one that has ended is started again by itself"
+    return Remedy(f"candlewire logs {room}", effect)
 
 
 def resume(room: str) -> Remedy:

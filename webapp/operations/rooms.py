@@ -26,17 +26,20 @@ class RoomHistory:
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
+        self._is_restored = False
 
-    def restore(self, room: str, started_at_ms: int, restarts: int) -> None:
-        """What was written down before this process began."""
-        seen = self._seen.setdefault(room, _Seen())
-        if seen.started_at_ms is None:
-            seen.started_at_ms, seen.restarts = started_at_ms, restarts
-        else:
-            seen.restarts += restarts + (abs(seen.started_at_ms - started_at_ms) > SAME_START_MS)
+    def restore(self, written: Mapping[str, tuple[int, int]]) -> None:
+        """What was written down of each room before this process began: its start (ms since 1970) and restarts."""
+        self._is_restored = True
+        for room, (started_at_ms, restarts) in written.items():
+            seen = self._seen.setdefault(room, _Seen())
+            if seen.started_at_ms is None:
+                seen.started_at_ms, seen.restarts = started_at_ms, restarts
+            else:
+                seen.restarts += restarts + (abs(seen.started_at_ms - started_at_ms) > SAME_START_MS)
 
     def row(self, scrape: Scrape, now_s: float, paused: Mapping[str, bool] | None) -> RoomRow:
-        """The row of this round. `paused` None = not known."""
+        """The row of this round. `paused` None = not known; so are restarts until what was written down is read."""
         seen = self._seen.setdefault(scrape.room, _Seen())
         is_paused = None if paused is None else paused.get(scrape.room, False)
         if scrape.error is not None:
@@ -47,7 +50,7 @@ class RoomHistory:
                 ready=False,
                 reasons=[f"does not answer: {scrape.error}"],
                 started_at_ms=None,
-                restarts=seen.restarts,
+                restarts=self._restarts(seen),
                 last_error=scrape.error,
                 is_paused=is_paused,
                 remedy=remedies.logs(scrape.room),
@@ -70,13 +73,16 @@ class RoomHistory:
             ready=scrape.is_ready,
             reasons=list(scrape.reasons),
             started_at_ms=started_at_ms,
-            restarts=seen.restarts,
+            restarts=self._restarts(seen),
             cpu_share=cpu_share,
             memory_bytes=None if memory is None else int(memory),
             last_error=scrape.last_error,
             is_paused=is_paused,
             remedy=remedy,
         )
+
+    def _restarts(self, seen: _Seen) -> int | None:
+        return seen.restarts if self._is_restored else None
 
 
 def _cpu_share(seen: _Seen, cpu_s: float | None, now_s: float) -> float | None:

@@ -28,6 +28,7 @@ WANTED: Final = (
     "relay_conflated_total",
     "relay_disconnects_total",
     "relay_delivery_seconds_bucket",
+    "page_painted_seconds_bucket",
 )
 
 

@@ -10,6 +10,9 @@ from typing import Any, Literal
 import msgspec
 
 State = Literal["ok", "bad", "unknown"]
+Hop = Literal[
+    "exchange_to_received", "received_to_kafka", "kafka_to_committed", "kafka_to_relayed", "relayed_to_painted"
+]
 EngineState = Literal["up", "down", "unknown"]
 
 
@@ -107,9 +110,9 @@ class RoomRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HopRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Percentiles of the last minutes; None = nothing passed."""
+    """Percentiles of the last minutes; None = nothing passed; of the last hop: no chart page reported."""
 
-    hop: Literal["exchange_to_received", "received_to_kafka", "kafka_to_committed", "kafka_to_relayed"]
+    hop: Hop
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None

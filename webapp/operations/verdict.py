@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from webapp.operations.snapshot import ReaderRow
+import msgspec
+
+from webapp.operations.snapshot import AlertRow, ReaderRow, Snapshot
 
 STALE_AFTER_S: Final = 10.0
 LATE_AFTER_S: Final = 10.0
 MAX_NAMED: Final = 5
+#: Conditions of alerts that no row of the verdict's own stands for.
+BESIDE_VERDICT: Final = frozenset(("audit_difference", "dead_letters", "disk"))
 
 
 def verdict(
@@ -48,6 +52,16 @@ def verdict(
         slowest = max(late, key=lambda r: r.lag_seconds or 0)
         reasons.append(f"{slowest.room} is {slowest.lag_seconds:.0f} s behind on {slowest.topic}/{slowest.partition}")
     return ("degraded", "; ".join(reasons)) if reasons else ("healthy", "all readers keep up, no feed is out")
+
+
+def with_alerts(snapshot: Snapshot, alerts: list[AlertRow]) -> Snapshot:
+    """The same with its alerts; nothing is healthy while one of them stands that the verdict does not know."""
+    told = [row.message for row in alerts if row.condition in BESIDE_VERDICT and row.recovered_at_ms is None]
+    word, reason = snapshot.verdict, snapshot.reason
+    if told:
+        is_healthy = word == "healthy"
+        word, reason = ("degraded" if is_healthy else word), "; ".join(told if is_healthy else [reason, *told])
+    return msgspec.structs.replace(snapshot, verdict=word, reason=reason, alerts=alerts)
 
 
 def _feed_reasons(feed: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ API: Final = {
     "gaps": "/api/v1/gaps",
     "minutes": "/api/v1/minutes",
     "symbols": "/api/v1/symbols",
+    "painted": "/api/v1/painted",
 }
 #: Bars of the first page; static/js/history.js asks for the same address, which the page preloads.
 PAGE_BARS: Final = 1_000

@@ -123,8 +123,10 @@ test("hops add up on one clock; an event of another day is no delay", () => {
   assert.deepEqual(hops, { producer: 11, Kafka: 2, relay: 3, browser: 4, pixel: 18, total: 38 });
   assert.equal(hopsOf({ event: 1, received: 9_000_000_000, appended: null, relayed: 9_000_000_005 }, 9_000_000_007, 9_000_000_010, 0).total, 10);
   const window = new LatencyWindow();
-  for (let count = 1; count <= 100; count += 1) window.add({ ...hops, total: count });
+  for (let count = 1; count <= 100; count += 1) window.add({ ...hops, total: count }, count * 500);
   assert.deepEqual([window.summary().p50, window.summary().p95], [50, 95]);
+  // Reported once: one update of each second, from the relay to the pixel.
+  assert.deepEqual([window.takePainted(), window.takePainted()], [Array(50).fill(22), []]);
   assert.equal(quantile([], 0.5), null);
   assert.deepEqual([null, 0.2, 38.4, 1_234].map(milliseconds), ["–", "< 1 ms", "38 ms", "1.2 s"]);
 });

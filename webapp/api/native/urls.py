@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from webapp.api.native import export, views
+from webapp.api.native import export, painted, views
 
 urlpatterns = [
     path("klines", views.KlinesView.as_view()),
@@ -15,6 +15,7 @@ urlpatterns = [
     path("audit", views.AuditView.as_view()),
     path("revisions", views.RevisionsView.as_view()),
     path("checkpoints", views.CheckpointsView.as_view()),
+    path("painted", painted.PaintedView.as_view()),
     path("export", export.ExportView.as_view()),
     path("export/manifests/<str:export_id>", export.ManifestView.as_view()),
 ]

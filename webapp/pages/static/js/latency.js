@@ -2,6 +2,10 @@
 
 const SHOWN_UPDATES = 20;
 const KEPT_TOTALS = 1_000;
+/** What the page reports of its own: of each second one update, and the newest of them. */
+const REPORT_STEP_MS = 1_000;
+const MAX_REPORTED = 60;
+const MAX_REPORTED_MS = 60_000;
 /** Beyond this an "event time" belongs to another day (a tape with its original times), not to a delay. */
 const FOREIGN_EVENT_MS = 3_600_000;
 
@@ -40,13 +44,24 @@ export class LatencyWindow {
   constructor() {
     this.recent = [];
     this.totals = [];
+    this.painted = [];
+    this.reportedAt = -Infinity;
   }
 
-  add(hops) {
+  add(hops, paintedAt) {
     this.recent.push(hops);
     if (this.recent.length > SHOWN_UPDATES) this.recent.shift();
     if (hops.total !== null) this.totals.push(hops.total);
     if (this.totals.length > KEPT_TOTALS) this.totals.shift();
+    if (hops.browser === null || hops.pixel === null || paintedAt - this.reportedAt < REPORT_STEP_MS) return;
+    this.reportedAt = paintedAt;
+    this.painted.push(Math.min(hops.browser + hops.pixel, MAX_REPORTED_MS));
+    if (this.painted.length > MAX_REPORTED) this.painted.shift();
+  }
+
+  /** Relay to pixel in ms of some updates since the last call. */
+  takePainted() {
+    return this.painted.splice(0).map((took) => Math.round(took * 10) / 10);
   }
 
   /** Median of one hop, or of "total", over the last updates. */

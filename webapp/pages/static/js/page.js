@@ -21,6 +21,7 @@ import { zoneFormats, zoneName } from "./timezone.js";
 import { View } from "./view.js";
 
 const OLDER_WHEN_LEFT_BARS = 120;
+const REPORT_EVERY_MS = 60_000;
 
 const config = JSON.parse(byId("config").textContent);
 const clock = () => performance.timeOrigin + performance.now();
@@ -180,6 +181,14 @@ function wire() {
   wireSettings();
 }
 
+/** Operators see how long the last hop takes: only durations are told, and nobody waits for it. */
+function report() {
+  const painted = latency.takePainted();
+  if (!painted.length) return;
+  const body = JSON.stringify({ relayed_to_painted_ms: painted });
+  navigator.sendBeacon(config.api.painted, new Blob([body], { type: "application/json" }));
+}
+
 buildLatency();
 watchTheme(() => chart.paint(colours(), preferences.get("candles") === "hollow"));
 view.openSymbol(here, config.interval);
@@ -189,5 +198,7 @@ wire();
 everySecond();
 setInterval(everySecond, 1_000);
 setInterval(paintBadge, 250);
+setInterval(report, REPORT_EVERY_MS);
+addEventListener("pagehide", report);
 
-window.candlewire = { latency: () => latency.summary(), view, live, chart };
+window.candlewire = { latency: () => latency.summary(), report, view, live, chart };

@@ -216,7 +216,7 @@ export class View {
   #measure(message, arrivedAt) {
     if (message?.kind !== "update") return;
     const offset = this.live.offset.ms;
-    frame.painted((paintedAt) => this.latency.add(hopsOf(message.t, arrivedAt, paintedAt, offset)));
+    frame.painted((paintedAt) => this.latency.add(hopsOf(message.t, arrivedAt, paintedAt, offset), paintedAt));
   }
 
   #notice(title, words) {

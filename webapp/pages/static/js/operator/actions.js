@@ -28,9 +28,10 @@ export function argumentsOf(texts, types) {
   return found;
 }
 
-/** "symbol BTCUSDT, from 2026-11-21T14:00:00.000Z". */
-export function argumentWords(given) {
-  return Object.entries(given ?? {}).map(([name, value]) => `${name} ${fieldText(name, value)}`).join(", ");
+/** "symbol BTCUSDT, from 2026-11-21T14:00:00.000Z", in the order of `names`. */
+export function argumentWords(given, names = []) {
+  const ordered = Object.keys(given ?? {}).sort((left, right) => names.indexOf(left) - names.indexOf(right));
+  return ordered.map((name) => `${name} ${fieldText(name, given[name])}`).join(", ");
 }
 
 export class Actions {
@@ -173,7 +174,8 @@ export class Actions {
       setData(item, "state", { done: "ok", failed: "failed", refused: "failed" }[row.state] ?? "waiting");
       setText(time, this.moment(row.requested_at_ms));
       setText(name, actionWords(row.action));
-      setText(what, [argumentWords(row.arguments), `by ${row.requested_by}`].filter(Boolean).join(", "));
+      const names = this.known.get(row.action)?.arguments.map((argument) => argument.name);
+      setText(what, [argumentWords(row.arguments, names), `by ${row.requested_by}`].filter(Boolean).join(", "));
       setText(outcome, [row.state, row.detail].filter(Boolean).join(": "));
     });
   }

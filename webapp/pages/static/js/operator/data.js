@@ -30,7 +30,7 @@ export function figuresOfData(data, nowMs) {
     {
       id: "audit", name: "Audit, last day", value: known(audit.different) ? `${count(audit.different)} different` : NA,
       more: known(audit.equal) ? `${count(audit.equal)} equal, ${count(audit.not_comparable)} not comparable, ${count(needy)} for a person` : "", state: stateOf(audit.different, needy > 0),
-      remedy: { command: "candlewire audit", effect: "lists the minutes that differ from the exchange's own, column by column" },
+      remedy: { command: "candlewire audit", effect: "lists the minutes that differ from the exchange's own; the repair below compares their seconds, and corrects them" },
     },
     {
       id: "letters", name: "Dead letters", value: count(letters.count), more: known(letters.last_hour) ? `${count(letters.last_hour)} in the last hour` : "", state: stateOf(letters.count, letters.count > 0),
@@ -104,7 +104,8 @@ export class DeadLetters {
 
   #row(letter, isMarked) {
     const box = make("input", { type: "checkbox", value: String(letter.id), checked: isMarked });
-    const where = `${letter.topic}/${letter.partition} at ${count(letter.record_offset)}`;
+    // A frame that the producer could not read never became a record of its topic.
+    const where = known(letter.record_offset) ? `${letter.topic}/${letter.partition} at ${count(letter.record_offset)}` : letter.topic;
     const words = make("span", { className: "letter-words" }, make("b", {}, letter.reason), make("span", {}, `${where}, ${this.moment(letter.received_at_ms)}`));
     const payload = make("code", { className: "payload" }, (letter.payload_preview ?? "").slice(0, MAX_PREVIEW));
     const item = make("li", {}, make("label", {}, box, words), payload);

@@ -83,7 +83,7 @@ export const roomColumns = (now) => [
 
 const HOPS = {
   exchange_to_received: "exchange → received", received_to_kafka: "received → in Kafka", kafka_to_committed: "in Kafka → committed",
-  kafka_to_relayed: "in Kafka → relayed",
+  kafka_to_relayed: "in Kafka → relayed", relayed_to_painted: "relayed → painted",
 };
 
 export const HOP_COLUMNS = [

@@ -54,5 +54,5 @@ export function paintEngines(engines) {
 
 function engineRemedy(name) {
   if (name === "exchange") return { command: "candlewire logs producer", effect: "tells why the feed is out; the producer goes on trying by itself" };
-  return { command: `candlewire logs ${name}`, effect: "tells why it ended; it is started again by itself" };
+  return { command: `candlewire logs ${name}`, effect: "tells what is wrong with it; one that has ended is started again by itself" };
 }
