@@ -220,7 +220,8 @@ class TopicReader:
     def _judge_caught_up(self, ends: dict[TopicPartition, int]) -> None:
         if all(self._positions[partition] >= end for partition, end in ends.items()):
             self._to_catch_up = {}
-            self.on_caught_up(self.topic)
+            # Behind the batches that are still to be passed on: these may hold the only record of a symbol.
+            asyncio.get_running_loop().call_soon(self.on_caught_up, self.topic)
 
     async def _seek_to_earliest(self, consumer: KafkaConsumer) -> None:
         """Records have expired before they were read."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from flask_stream.fan_out import FanOut
-from flask_stream.hub import Hub
+from flask_stream.hub import Hub, Record
 from flask_stream.names import Content
 from flask_stream.relay import TopicReader
 from flask_stream.settings import StreamSettings
@@ -42,9 +43,14 @@ class Calls:
     """What was asked of the fan-out thread."""
 
     made: list[Callable[[], None]] = field(default_factory=list)
+    offered: list[Record] = field(default_factory=list)
+    queued_records: int = 0
 
     def call(self, function: Callable[[], None]) -> None:
         self.made.append(function)
+
+    def offer(self, batch: Sequence[Record]) -> None:
+        self.offered += batch
 
 
 class Reading:
@@ -79,8 +85,12 @@ class Reading:
         assert asyncio.run(self.reader._begin(cast(KafkaConsumer, log), Stop()))
 
     def judge(self) -> None:
+        asyncio.run(self._judge())
+
+    async def _judge(self) -> None:
         if self.reader._to_catch_up:
             self.reader._judge_caught_up(self.reader._to_catch_up)
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -119,3 +129,21 @@ def test_expired_records_are_told_and_a_log_that_was_cut_can_be_caught_up_with(r
     reading.reader._positions[SECOND] = 45
     reading.judge()
     assert reading.caught_up == ["candle"]
+
+
+def test_it_is_caught_up_only_behind_what_it_has_read(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading.begin(Log({FIRST: 0, SECOND: 0}, {FIRST: 1, SECOND: 0}))
+    offered_when_told: list[int] = []
+    found = [{FIRST: [SimpleNamespace(offset=0, key=b"BTCUSDT", value=b"{}", timestamp=5)]}]
+
+    async def fetch(*_: object) -> object:
+        if found:
+            return found.pop()
+        await asyncio.sleep(0)
+        raise ConnectionError
+
+    reading.reader.on_caught_up = lambda _topic: offered_when_told.append(len(reading.fan_out.offered))
+    monkeypatch.setattr("flask_stream.relay.fetch", fetch)
+    with pytest.raises(ConnectionError):
+        asyncio.run(reading.reader._follow(cast(KafkaConsumer, None), 0, [FIRST, SECOND]))
+    assert offered_when_told == [1]
