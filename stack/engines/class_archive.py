@@ -7,6 +7,7 @@ it has loaded. A start then takes half the time. Without it, the broker starts a
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ POLL_S = 0.1
 
 
 def ensure() -> str:
-    """Make the archive if it is not there; returns words for the user. Raises EngineError."""
+    """Make the archive if it is not there; returns words for the user. Raises EngineError, OSError."""
     java = find_java()
     if version_of(java) < LEAST_VERSION:
         return f"Kafka: no class archive with Java {version_of(java)}"
@@ -34,14 +35,17 @@ def ensure() -> str:
     if archive.exists():
         return "Kafka: class archive is there"
     for older in CACHE.glob(kafka.ARCHIVES):
-        older.unlink()
+        older.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         made = Path(directory) / archive.name
         _record(Layout(Path(directory)), made)
         # Beside its place first: it may be another file system, and a start must never see half of it.
-        beside = archive.with_suffix(".new")
-        beside.write_bytes(made.read_bytes())
-        os.replace(beside, archive)
+        beside = archive.with_suffix(f".{os.getpid()}")
+        try:
+            shutil.copyfile(made, beside)
+            os.replace(beside, archive)
+        finally:
+            beside.unlink(missing_ok=True)
     return f"Kafka: class archive of {archive.stat().st_size // 1_000_000} MB"
 
 
@@ -71,6 +75,6 @@ def _record(layout: Layout, made: Path) -> None:
 if __name__ == "__main__":
     try:
         print(ensure())
-    except EngineError as failure:
+    except (EngineError, OSError) as failure:
         # Only a slower start: nothing that should end a set-up.
         sys.stderr.write(f"{failure}\n")
