@@ -117,6 +117,7 @@ def full_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProces
         yield stack
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> schedule.Schedule | None:
     """For `--dist loadfile`."""
     return schedule.Schedule(config, log) if config.getvalue("dist") == "loadfile" else None
