@@ -71,7 +71,7 @@ def forming_bars(symbol: str, grid: Grid, page: Page) -> list[FormingBar]:
         return []
     first_ms = grid.floor(seconds[0].open_time_ms)
     candles = _candles(symbol, grid.base, Page(first_ms, None, grid.max_parts, oldest_first=True))
-    return [bar for bar in bars_of(candles, seconds, grid) if page.holds(bar.open_ms, grid)]
+    return [bar for bar in bars_of(candles, seconds, grid) if page.holds(bar.open_ms)]
 
 
 def bars_of(candles: Sequence[Candle], seconds: Sequence[Candle], grid: Grid) -> list[FormingBar]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from market.interval import Interval
 from market.odd_intervals import Grid
+from runtime.time_text import LAST_MS
 from webapp.odd_klines import ODD_BARS, odd_bars_of
 from webapp.selectors import Rows, fetch, ms, to_time
 
@@ -67,13 +69,16 @@ class Page:
                 values.append(to_time(time_ms))
         return condition, values
 
-    def holds(self, open_ms: int, grid: Grid) -> bool:
-        """Whether a row of this open time belongs to the page; oldest first, it reaches no further than its rows
-        would without a hole."""
-        first_ms = grid.ceiling(self.start_ms or 0)
-        if open_ms < first_ms or (self.end_ms is not None and open_ms > self.end_ms):
-            return False
-        return not self.oldest_first or open_ms < grid.step(first_ms, self.limit)
+    def holds(self, open_ms: int) -> bool:
+        """Whether a bar of this open time lies within the bounds."""
+        return (self.start_ms or 0) <= open_ms and (self.end_ms is None or open_ms <= self.end_ms)
+
+    def beyond(self, opens_ms: Sequence[int], rows: int) -> Page:
+        """What is left of the page when the bars from the first to the last of these times have been looked for and
+        `rows` of them found."""
+        start_ms = opens_ms[-1] + 1 if self.oldest_first else self.start_ms
+        end_ms = self.end_ms if self.oldest_first else opens_ms[0] - 1
+        return Page(start_ms, end_ms, self.limit - rows, oldest_first=self.oldest_first)
 
 
 def native_klines(symbol: str, interval: Interval, page: Page) -> Rows:
@@ -110,8 +115,13 @@ def odd_binance_klines(symbol: str, grid: Grid, page: Page, unit: int) -> Rows:
         f"({ms('close_time')} + 1) * {unit} - 1, {_rounded('quote_volume')}, trade_count, "
         f"{_rounded('taker_buy_base_volume', 'taker_buy_quote_volume')}, '0'"
     )
-    opens_ms = _opens_ms(symbol, grid, page)
-    return fetch(f"select {columns} from ({ODD_BARS}) bar", odd_bars_of(symbol, grid, opens_ms)) if opens_ms else []
+    rows: Rows = []
+    # Each round finds at least a bar, and jumps over the hole that follows: a client takes a short page for the last.
+    while page.limit and (opens_ms := _opens_ms(symbol, grid, page)):
+        found = fetch(f"select {columns} from ({ODD_BARS}) bar", odd_bars_of(symbol, grid, opens_ms))
+        rows = rows + found if page.oldest_first else found + rows
+        page = page.beyond(opens_ms, len(found))
+    return rows
 
 
 def _rounded(*names: str) -> str:
@@ -119,17 +129,21 @@ def _rounded(*names: str) -> str:
 
 
 def _opens_ms(symbol: str, grid: Grid, page: Page) -> list[int]:
-    """Open times of the bars of the page that can have stored parts, oldest first."""
-    ends = f"{ms('min(open_time)')}, {ms('max(open_time)')}"
-    query = f"select {ends} from aggregated_kline where symbol = %s and interval = %s"
-    oldest_ms, newest_ms = fetch(query, [symbol, grid.base.value])[0]
+    """Open times that follow each other, oldest first: at most as many as the page holds, from its oldest bar with
+    stored parts or up to its newest one."""
+    start_ms = grid.ceiling(page.start_ms or 0)
+    end_ms = LAST_MS if page.end_ms is None else grid.step(grid.floor(page.end_ms), 1)
+    bounds = [to_time(min(bound_ms, LAST_MS)) for bound_ms in (start_ms, end_ms)]
+    query = f"""
+        select {ms("min(open_time)")}, {ms("max(open_time)")} from aggregated_kline
+        where symbol = %s and interval = %s and open_time >= %s and open_time < %s
+    """
+    oldest_ms, newest_ms = fetch(query, [symbol, grid.base.value, *bounds])[0]
     if oldest_ms is None:
         return []
-    last_ms = grid.floor(newest_ms if page.end_ms is None else min(page.end_ms, newest_ms))
-    first_ms = grid.floor(oldest_ms)
-    if page.start_ms is None:
-        first_ms = max(first_ms, grid.step(last_ms, 1 - page.limit))
-    else:
-        first_ms = max(first_ms, grid.ceiling(page.start_ms))
+    first_ms, last_ms = grid.floor(oldest_ms), grid.floor(newest_ms)
+    if page.oldest_first:
         last_ms = min(last_ms, grid.step(first_ms, page.limit - 1))
+    else:
+        first_ms = max(first_ms, grid.step(last_ms, 1 - page.limit))
     return list(grid.opens(first_ms, last_ms + 1))

@@ -88,16 +88,12 @@ def _candles(symbol: str, interval: Interval, page: Page, shape: Shape) -> Text:
         return Text(_filled(texts), 0, is_settled=False)
     newest = candle_of(symbol, interval, msgspec.json.decode(newest_json))
     seconds = [candle_of(symbol, Interval.S1, row) for row in msgspec.json.decode(fresh_json or "[]")]
-    tail = [bar for bar in _tail(newest, seconds) if _is_in(page, bar.open_time_ms)]
+    tail = [bar for bar in _tail(newest, seconds) if page.holds(bar.open_time_ms)]
     return _joined(_filled(texts), count, [shape.write(bar) for bar in tail], page, newest.open_time_ms)
 
 
 def _filled(texts: Sequence[str | None]) -> tuple[str, ...]:
     return tuple(text or "" for text in texts)
-
-
-def _is_in(page: Page, open_ms: int) -> bool:
-    return (page.start_ms or 0) <= open_ms and (page.end_ms is None or open_ms <= page.end_ms)
 
 
 def _is_settled(page: Page, newest_ms: int | None) -> bool:

@@ -18,6 +18,12 @@ from tests.webapp_process import END_MS, WebappProcess, insert_klines, insert_sy
 MINUTES = make_klines("BTCUSDT", Interval.M1, END_MS + MINUTE_MS, 1200)
 SECONDS = make_klines("BTCUSDT", Interval.S1, END_MS, 30)
 HOURS = make_klines("BTCUSDT", Interval.H1, END_MS, 24 * 5)
+#: An archive of long ago, then a newer one. Nobody follows the symbol.
+IMPORTED = [
+    kline
+    for end_ms in (END_MS - 300 * DAY_MS, END_MS)
+    for kline in make_klines("USDM_FILUSDT", Interval.H1, end_ms, 48)
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +31,7 @@ def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.Temp
     """A server with rows."""
     with psycopg.connect(module_database) as connection:
         insert_symbols(connection, "BTCUSDT", "ETHUSDT", "QUIETUSDT")
-        for klines in (MINUTES, SECONDS, HOURS, make_klines("BTCUSDT", Interval.D1, END_MS, 20)):
+        for klines in (MINUTES, SECONDS, HOURS, IMPORTED, make_klines("BTCUSDT", Interval.D1, END_MS, 20)):
             insert_klines(connection, klines, forming=klines is MINUTES)
         connection.execute(
             "insert into symbol_ticker values ('BTCUSDT', 95, 105, 90, 100, 1234.5, 123450.25, %s, %s)",
@@ -137,6 +143,34 @@ def test_computed_klines_equal_the_roll_up(
     assert isinstance(second, int)
     assert get(webapp, "klines", **query, startTime=second - 1, limit=2) == expected[1:3]
     assert get(webapp, "klines", **query, endTime=second, limit=5) == expected[:2]
+
+
+@pytest.mark.parametrize(("interval", "hours", "zone"), [("2h", 2, 0), ("12h", 12, 1)])
+def test_a_hole_ends_no_page(webapp: WebappProcess, interval: str, hours: int, zone: int) -> None:
+    """Clients take a page with fewer rows than they asked for, or none, for the last."""
+    expected = rolled_up(IMPORTED, hours * HOUR_MS, zone * HOUR_MS)
+    older = len(rolled_up(IMPORTED[:48], hours * HOUR_MS, zone * HOUR_MS))
+    query = {"symbol": "USDM_FILUSDT", "interval": interval, "timeZone": zone}
+    last_of_older, first_of_newer = expected[older - 1][0], expected[older][0]
+    assert isinstance(last_of_older, int)
+    assert isinstance(first_of_newer, int)
+    in_hole = (last_of_older + first_of_newer) // 2
+    assert get(webapp, "klines", **query, limit=1000) == expected
+    assert get(webapp, "klines", **query, limit=len(expected) - 2) == expected[2:]
+    assert get(webapp, "klines", **query, startTime=0, limit=1000) == expected
+    assert get(webapp, "klines", **query, startTime=last_of_older, limit=3) == expected[older - 1 : older + 2]
+    assert get(webapp, "klines", **query, startTime=in_hole, limit=2) == expected[older : older + 2]
+    assert get(webapp, "klines", **query, endTime=in_hole, limit=2) == expected[older - 2 : older]
+    assert get(webapp, "klines", **query, startTime=in_hole, endTime=first_of_newer - 1) == []
+
+
+def test_a_symbol_that_is_imported_and_not_followed_is_asked_for_by_its_name_alone(webapp: WebappProcess) -> None:
+    assert len(get(webapp, "klines", symbol="USDM_FILUSDT", interval="1h")) == len(IMPORTED)
+    lists = (get(webapp, "exchangeInfo")["symbols"], get(webapp, "ticker/price"), get(webapp, "ticker/24hr"))
+    for listed in (*lists, webapp.http.get("/udf/search").json(), webapp.http.get("/api/v1/symbols").json()["symbols"]):
+        assert "BTCUSDT" in {row["symbol"] for row in listed}
+        assert "USDM_FILUSDT" not in {row["symbol"] for row in listed}
+    assert webapp.http.get("/chart/USDM_FILUSDT").status_code == 404
 
 
 @pytest.mark.parametrize(
