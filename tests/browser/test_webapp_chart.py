@@ -47,7 +47,7 @@ def test_the_page_measures_its_first_paint_and_its_updates(site: Site) -> None:
     with page.expect_response("**/api/v1/painted") as told:
         page.evaluate("window.candlewire.report()")
     assert told.value.status == 204
-    metrics = httpx.get(f"{site.stack.room('webapp')['health_url']}/metrics").text
+    metrics = httpx.get(httpx.URL(site.stack.room("webapp")["health_url"]).join("/metrics")).text
     assert float(re.findall(r"^page_painted_seconds_count (\S+)", metrics, re.MULTILINE)[0]) > 0
 
 
