@@ -9,7 +9,7 @@ import io
 import json
 import socket
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -320,6 +320,28 @@ def test_an_interrupted_file_is_continued_to_the_same_bytes(
     assert not (tmp_path / "part").exists()
     assert write("part", resume=True) == whole
     assert (tmp_path / "part").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.usefixtures("webapp")
+def test_a_bar_that_formed_when_a_file_was_interrupted_is_read_again(module_database: str, tmp_path: Path) -> None:
+    query = ExportQuery(table=Table.KLINES, symbol="GROWUSDT", interval="1h")
+    about = described(query, Format.CSV, "table")
+
+    def write(name: str, report: Callable[[Progress], None]) -> bytes:
+        with connect(module_database, "test") as connection:
+            write_file(Snapshot(connection, query), tmp_path / name, about, resume=True, report=report)
+        return (tmp_path / name).read_bytes()
+
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with psycopg.connect(module_database, autocommit=True) as connection:
+        insert_klines(connection, make_klines("GROWUSDT", Interval.H1, END_MS, 3), forming=True)
+        with pytest.raises(KeyboardInterrupt):
+            write("part", interrupt)
+        connection.execute("update aggregated_kline set is_closed = true, close = 123 where symbol = 'GROWUSDT'")
+        insert_klines(connection, make_klines("GROWUSDT", Interval.H1, END_MS + HOUR_MS, 1), forming=True)
+    assert write("part", lambda _: None) == write("whole", lambda _: None)
 
 
 @pytest.mark.usefixtures("command")

@@ -1,8 +1,9 @@
 """An export into a file, which can be interrupted at any moment and continued.
 
-FILE.partial grows by whole pieces; FILE.partial.json says after each how many of its bytes count, and after which row
-to go on. What lies beyond is cut off before going on. Parquet cannot be continued, so its partial file is an Arrow
-stream that becomes Parquet at the end. FILE itself appears when it is whole, its manifest after it.
+FILE.partial grows by whole pieces; FILE.partial.json says after each (but one that ends with a forming bar) how many of
+its bytes count, and after which row to go on. What lies beyond is cut off before going on. Parquet cannot be continued,
+so its partial file is an Arrow stream that becomes Parquet at the end. FILE itself appears when it is whole, its
+manifest after it.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def _write_pieces(
         state.progress.rows += piece.rows
         state.progress.complete_rows += piece.complete_rows
         state.progress.after = piece.after
-        put(state_path, state)
+        # A bar that still forms is read again by who goes on: it would stay as it was, with newer ones behind it.
+        if piece.is_over:
+            put(state_path, state)
         report(state.progress)
     file.write(encoder.end())
 

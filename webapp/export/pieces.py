@@ -63,12 +63,14 @@ _KNOWN_BARS: Final = _KNOWN.format(
 
 @dataclass(frozen=True)
 class Piece:
-    """Lines of the file without the header; `after`: keys of the last row, from which the next piece goes on."""
+    """Lines of the file without the header; `after`: keys of the last row, from which the next piece goes on.
+    `is_over`: the last row is no bar that still forms."""
 
     lines: bytes
     rows: int
     complete_rows: int
     after: list[str]
+    is_over: bool
 
 
 class Snapshot:
@@ -171,7 +173,8 @@ class Snapshot:
         last = next(csv.reader([lines[-1].decode()]))
         names = [column.name for column in self.columns]
         after = [self._key(key, last[names.index(key)]) for key in keys_of(self.query)]
-        return Piece(text, len(lines), text.count(_COMPLETE_LINE_END), after)
+        is_over = "is_closed" not in names or last[names.index("is_closed")] == "true"
+        return Piece(text, len(lines), text.count(_COMPLETE_LINE_END), after, is_over)
 
     def _key(self, name: str, text: str) -> str:
         """A key of a row as the next statement compares it: archive files have times as numbers, ms or us."""
