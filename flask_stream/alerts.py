@@ -25,15 +25,14 @@ class Alerts:
         self._standing: dict[tuple[str, str], Stored] = {}
 
     def on_record(self, value: bytes, appended_ms: int, now_ms: int) -> None:
-        """One record: told only where it is news. Raises BadRecord."""
+        """One record: told where it is news, which new figures of what stands already are not. Raises BadRecord."""
         alert = _decoder.decode(value)
         key = (alert.condition, alert.subject)
-        held = self._standing.get(key)
-        if alert.recovered_at_ms is not None:
-            self._standing.pop(key, None)
-        else:
+        held = self._standing.pop(key, None)
+        if alert.recovered_at_ms is None:
             self._standing[key] = Stored(value, appended_ms)
-        if self.channel is not None and (held is None or held.value != value):
+        is_told = held is not None and _decoder.decode(held.value).raised_at_ms == alert.raised_at_ms
+        if self.channel is not None and not (is_told and alert.recovered_at_ms is None):
             self.channel.publish(value, stamp(times_of(value), appended_ms, now_ms), key)
 
     def snapshot(self) -> bytes:

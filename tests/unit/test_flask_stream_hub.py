@@ -16,6 +16,7 @@ from flask_stream.handshake import Admission
 from flask_stream.hub import Hub, Record
 from flask_stream.live_dialect import MAX_CHANNELS, LiveSession
 from flask_stream.names import BadName, Content, parse_channel, parse_stream
+from market.alert import OperatorAlert
 from market.errors import BadRecord
 from market.interval import Interval
 from market.kline import Kline
@@ -220,6 +221,30 @@ def test_tickers_once_a_second_and_only_what_changed() -> None:
         hub.on_record(Record(Content.TICKER, "BUSDT", b'{"symbol":"BUSDT","v":2}', NOW_MS), NOW_MS)
     hub.on_second_tick(NOW_MS)
     assert viewer.got[1]["data"] == {"tickers": [{"symbol": "BUSDT", "v": 2}]}
+
+
+def test_an_alert_is_told_when_it_is_raised_and_when_it_is_over_not_with_each_new_figure() -> None:
+    hub, clock = new_hub()
+    session, viewer = session_of(hub, clock)
+    subscribe(session, "alerts:operator")
+    raised = OperatorAlert(
+        condition="disk",
+        subject="system",
+        message="9 % free",
+        remedy="",
+        raised_at_ms=1,
+        recovered_at_ms=None,
+        event_time_ms=1,
+    )
+    retold = msgspec.structs.replace(raised, message="8 % free")
+    for alert in (raised, retold, msgspec.structs.replace(retold, recovered_at_ms=2), raised):
+        hub.on_record(Record(Content.ALERT, "", encode_record(alert), NOW_MS), NOW_MS)
+    updates = [message["data"] for message in viewer.of("update")]
+    assert [(one["message"], one["recovered_at_ms"]) for one in updates] == [
+        ("9 % free", None),
+        ("8 % free", 2),
+        ("9 % free", None),
+    ]
 
 
 def test_feed_shows_the_outage_that_lasts() -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Sequence
 from datetime import date
+from types import SimpleNamespace
 from typing import Any
 
+import django
 import msgspec
 import pytest
+from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.django_settings")
 
+from runtime.clock import ManualClock
 from runtime.topic_progress import Progress
 from stack.cli import app
-from webapp.operations import remedies
+from webapp.operations import log_book, remedies
 from webapp.operations.alerts import ROUNDS, AlertBook, Finding, Findings, Key, Limits, judge
 from webapp.operations.hops import HopWindow, quantile_ms
 from webapp.operations.log_book import expired
@@ -98,6 +103,22 @@ def test_nothing_is_healthy_while_an_alert_stands() -> None:
     assert with_alerts(snapshot(), [over]).verdict == "healthy"
     worse = msgspec.structs.replace(snapshot(), verdict="losing data", reason="gaps")
     assert with_alerts(worse, [alert]).reason == "gaps; 3 % free"
+    stale = [msgspec.structs.replace(alert, condition="stale_feed", subject=f"S{n}", message=f"S{n}") for n in range(7)]
+    shown = with_alerts(snapshot(), stale)
+    assert (shown.verdict, shown.reason) == ("degraded", "S0; S1; S2; S3; S4 and 2 more")
+    # The verdict's own line says so, with the figures of now.
+    assert with_alerts(worse, [msgspec.structs.replace(stale[0], subject="system")]).reason == "gaps"
+
+
+def test_a_symbol_is_not_well_again_because_all_of_them_are_stale() -> None:
+    book = AlertBook()
+    one, none = judge(snapshot(), ["A"], 1.0, LIMITS), judge(snapshot(), [], 1.0, LIMITS)
+    all_of_them = judge(snapshot(), ["A", "B"], 31.0, LIMITS)
+    assert raised(book, [one] * ROUNDS) == [True]
+    assert raised(book, [all_of_them] * ROUNDS) == [True]
+    assert {row.subject for row in book.standing.values()} == {"A", "system"}
+    assert raised(book, [one] * ROUNDS) == [False]
+    assert raised(book, [none] * ROUNDS) == [False]
 
 
 @given(st.lists(st.sampled_from([BAD, GOOD, UNKNOWN]), max_size=60))
@@ -119,6 +140,24 @@ def test_what_stands_in_the_database_is_not_raised_again() -> None:
     assert book.rows() == [over]
 
 
+def test_what_stood_before_is_told_though_the_first_answer_came_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    django.setup()
+    from webapp.operations import database_side
+
+    monkeypatch.setattr(database_side, "connect", lambda *_, **__: SimpleNamespace())
+    standing = AlertRow(id=7, condition="disk", subject="system", message="", remedy="", raised_at_ms=NOW_MS)
+    for name, told in {"take_lock": True, "newest_rooms": {"producer": (1, 2)}, "read_alerts": [standing]}.items():
+        monkeypatch.setattr(log_book, name, lambda *_, told=told: told)
+    side = database_side.DatabaseSide(settings.ROOM, ManualClock(NOW_MS))
+    # The thread has done its work, and nobody waits for it any more.
+    side._guarded(lambda: side._write(NOW_MS, None, []))
+    heard = [asyncio.run(side.write(NOW_MS, None, [])) for _ in range(2)]
+    assert [(one.is_writer, one.rooms, one.alerts) for one in heard] == [
+        (True, {"producer": (1, 2)}, [standing]),
+        (True, None, None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("given_snapshot", "stale", "age_s", "bad"),
     [
@@ -130,12 +169,13 @@ def test_what_stands_in_the_database_is_not_raised_again() -> None:
         (snapshot(disk=Disk(path_label="D", free_bytes=9, total_bytes=100)), [], 1.0, {"disk"}),
         (snapshot(dead_letters=DeadLetters(share=0.02)), [], 1.0, {"dead_letters"}),
         (snapshot(audit=Audit(different=1, needs_person=[{"symbol": "A"}])), [], 1.0, {"audit_difference"}),
+        (snapshot(audit=Audit(different=0, needs_person=[{"symbol": "A"}] * 20)), [], 1.0, {"audit_difference"}),
     ],
 )
 def test_conditions(given_snapshot: Snapshot, stale: list[str], age_s: float, bad: set[str]) -> None:
     found = judge(given_snapshot, stale, age_s, LIMITS)
     assert {key.condition for key in found.bad} == bad
-    assert not found.unknown
+    assert not any(found.is_unknown(key) for key in [*found.bad, KEY, Key("headroom", "room:inserter")])
     assert all(finding.message and finding.remedy for finding in found.bad.values())
 
 

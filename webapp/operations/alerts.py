@@ -13,12 +13,12 @@ import msgspec
 
 from webapp.operations import remedies
 from webapp.operations.readers import remedy_of, warning_s
-from webapp.operations.snapshot import AlertRow, Snapshot
+from webapp.operations.snapshot import MAX_NEEDS_PERSON, AlertRow, Snapshot
+from webapp.operations.verdict import SYSTEM
 
 #: Rounds in a row that a condition must be so, before it is raised or over: one bad figure alarms nobody.
 ROUNDS: Final = 2
 MAX_RECOVERED: Final = 20
-SYSTEM: Final = "system"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,8 +52,8 @@ class Findings:
     unknown: set[str | Key] = field(default_factory=set)
 
     def is_unknown(self, key: Key) -> bool:
-        """Nothing can be said of it now."""
-        return key in self.unknown or key.condition in self.unknown
+        """Nothing can be said of it now. What is known to be bad is bad, whatever else is unknown."""
+        return key not in self.bad and (key in self.unknown or key.condition in self.unknown)
 
 
 def judge(
@@ -69,9 +69,10 @@ def judge(
     elif data.audit.needs_person:
         newest = data.audit.needs_person[0]
         count = len(data.audit.needs_person)
+        least = "at least " if count >= MAX_NEEDS_PERSON else ""
         found.bad[Key("audit_difference", SYSTEM)] = Finding(
-            f"{'1 minute differs' if count == 1 else f'{count} minutes differ'} from the exchange's even after the "
-            f"recheck, the newest of {newest['symbol']}",
+            f"{'1 minute differs' if count == 1 else f'{least}{count} minutes differ'} from the exchange's even after "
+            f"the recheck, the newest of {newest['symbol']}",
             remedies.AUDIT.command,
         )
     share = data.dead_letters.share
@@ -110,8 +111,6 @@ def _headroom(snapshot: Snapshot, limits: Limits, found: Findings) -> None:
                 f"the broker may delete what {reader.room} has to read next of {reader.partition_name} {when}",
                 remedy_of(reader, reader.room in paused).command,
             )
-    # One partition of which nothing is known does not make a known danger unknown.
-    found.unknown -= set(found.bad)
 
 
 def _stale_feed(stale_symbols: Iterable[str] | None, feed_age_s: float | None, limits: Limits, found: Findings) -> None:
@@ -121,6 +120,8 @@ def _stale_feed(stale_symbols: Iterable[str] | None, feed_age_s: float | None, l
         found.bad[Key("stale_feed", SYSTEM)] = Finding(
             f"nothing new of any symbol was stored for {feed_age_s:.0f} s", remedies.STATUS.command
         )
+        # One alert for all; those that stand of single symbols are not over while this lasts.
+        found.unknown.add("stale_feed")
     else:
         for symbol in stale_symbols:
             found.bad[Key("stale_feed", symbol)] = Finding(

@@ -49,7 +49,7 @@ class DatabaseSide:
         self._thread = ThreadPoolExecutor(1, "operations-database")
         self._pending: Future[Any] | None = None
         self._owner: Connection[TupleRow] | None = None
-        self._is_writer = self._has_restored = False
+        self._is_writer = self._has_told_alerts = self._has_told_rooms = False
         self._tended_at_s: float | None = None
 
     async def read(self) -> Stored:
@@ -60,7 +60,11 @@ class DatabaseSide:
         self, at_ms: int, samples: Mapping[str, Mapping[str, Any]] | None, alerts: list[AlertRow]
     ) -> Written:
         """Samples (None = not in this round) and alerts that changed. Written twice they do no harm."""
-        return await self._call(lambda: self._write(at_ms, samples, alerts))
+        written = await self._call(lambda: self._write(at_ms, samples, alerts))
+        # An answer that comes too late is not heard: then the next one tells what stood before this process.
+        self._has_told_rooms = True
+        self._has_told_alerts = written.is_writer
+        return written
 
     async def _call(self, work: Callable[[], _T]) -> _T:
         if self._pending is not None and not self._pending.done():
@@ -80,7 +84,7 @@ class DatabaseSide:
             raise
 
     def _forget(self) -> None:
-        owner, self._owner, self._is_writer = self._owner, None, False
+        owner, self._owner, self._is_writer, self._has_told_alerts = self._owner, None, False, False
         self._reader.forget()
         if owner is not None:
             owner.close()
@@ -97,10 +101,8 @@ class DatabaseSide:
 
     def _write(self, at_ms: int, samples: Mapping[str, Mapping[str, Any]] | None, alerts: list[AlertRow]) -> Written:
         owner = self._connected()
-        is_new = not self._is_writer
-        rooms = None if self._has_restored else log_book.newest_rooms(owner, at_ms)
-        self._has_restored = True
-        if is_new:
+        rooms = None if self._has_told_rooms else log_book.newest_rooms(owner, at_ms)
+        if not self._is_writer:
             self._is_writer = log_book.take_lock(owner)
             if not self._is_writer:
                 return Written(False, log_book.read_alerts(owner), rooms, {})
@@ -113,7 +115,7 @@ class DatabaseSide:
             self._tend(owner, at_ms)
             log_book.write_samples(owner, at_ms, samples)
         # Read after they were written: what was raised or over while the database was away is in it.
-        return Written(True, log_book.read_alerts(owner) if is_new else None, rooms, numbers)
+        return Written(True, None if self._has_told_alerts else log_book.read_alerts(owner), rooms, numbers)
 
     def _tend(self, owner: Connection[TupleRow], at_ms: int) -> None:
         now_s = self._clock.monotonic_s()

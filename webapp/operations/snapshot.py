@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -14,6 +14,8 @@ Hop = Literal[
     "exchange_to_received", "received_to_kafka", "kafka_to_committed", "kafka_to_relayed", "relayed_to_painted"
 ]
 EngineState = Literal["up", "down", "unknown"]
+#: Audited minutes that are named; where there are so many, there may be more.
+MAX_NEEDS_PERSON: Final = 20
 
 
 class Remedy(msgspec.Struct, frozen=True):
@@ -144,7 +146,8 @@ class OpenGaps(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
-    """Minutes of the last 24 h by the result of their audit, and those that need a person, newest first."""
+    """Minutes of the last 24 h by the result of their audit, and all that need a person, newest first, at most
+    MAX_NEEDS_PERSON."""
 
     equal: int | None = None
     different: int | None = None
@@ -153,7 +156,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):
-    """What could not be used. `share`: of the last hour's records that were stored, the part that was unusable."""
+    """What could not be used. `share`: the unusable part of what the inserter took in the last minutes."""
 
     count: int | None = None
     last_hour: int | None = None

@@ -14,7 +14,7 @@ from django.db import connections
 from runtime.clock import Clock
 from runtime.database import Connection, TupleRow
 from webapp.ledger_selectors import checkpoints, feed_state, newest_open_gaps
-from webapp.operations.snapshot import Audit, DeadLetters, OpenGaps
+from webapp.operations.snapshot import MAX_NEEDS_PERSON, Audit, DeadLetters, OpenGaps
 from webapp.selectors import fetch, ms
 
 #: Counts over whole tables are taken this seldom.
@@ -27,14 +27,17 @@ _OPEN_GAPS: Final = """
     select count(*), coalesce(sum(extract(epoch from to_time - from_time)), 0)::float8 from kline_gap
     where state = 'open'
 """
-#: A symbol's newest minute is the last that was rolled up.
+#: A symbol's newest minute is the last that was rolled up. Looked for in its last day alone: where only REST gives
+#: candles there is none, in however many years of them.
 _LAST_ROLL_UP: Final = f"""
-    select {ms("max(newest.updated_at)")} from (select distinct symbol from symbol_watermark) known
+    select {ms("max(newest.updated_at)")} from symbol_watermark known
     cross join lateral (
         select updated_at from aggregated_kline candle
         where candle.symbol = known.symbol and interval = '1m' and source = 'seconds'
+            and open_time >= known.event_time - interval '1 day'
         order by open_time desc limit 1
     ) newest
+    where known.stream = 'kline_1s'
 """
 _STALE: Final = f"""
     select symbol from symbol_watermark join market_symbol using (symbol)
@@ -49,7 +52,7 @@ _AUDIT_COUNTS: Final = """
 """
 _NEEDS_PERSON: Final = f"""
     select symbol, {ms("open_time")}, reason, differences::text, {ms("audited_at")} from minute_audit
-    where state <> 'equal' and needs_person order by open_time desc limit {MAX_NEWEST}
+    where state <> 'equal' and needs_person order by open_time desc limit {MAX_NEEDS_PERSON}
 """
 _NEEDS_PERSON_NAMES: Final = ("symbol", "open_time_ms", "reason", "differences", "audited_at_ms")
 _LETTER_COUNTS: Final = """

@@ -12,8 +12,7 @@ from webapp.operations.snapshot import AlertRow, ReaderRow, Snapshot
 STALE_AFTER_S: Final = 10.0
 LATE_AFTER_S: Final = 10.0
 MAX_NAMED: Final = 5
-#: Conditions of alerts that no row of the verdict's own stands for.
-BESIDE_VERDICT: Final = frozenset(("audit_difference", "dead_letters", "disk"))
+SYSTEM: Final = "system"
 
 
 def verdict(
@@ -56,12 +55,17 @@ def verdict(
 
 def with_alerts(snapshot: Snapshot, alerts: list[AlertRow]) -> Snapshot:
     """The same with its alerts; nothing is healthy while one of them stands that the verdict does not know."""
-    told = [row.message for row in alerts if row.condition in BESIDE_VERDICT and row.recovered_at_ms is None]
+    beside = [row.message for row in alerts if row.recovered_at_ms is None and not _is_of_verdict(row)]
     word, reason = snapshot.verdict, snapshot.reason
-    if told:
-        is_healthy = word == "healthy"
-        word, reason = ("degraded" if is_healthy else word), "; ".join(told if is_healthy else [reason, *told])
+    if beside:
+        is_healthy, told = word == "healthy", listed(beside, "; ")
+        word, reason = ("degraded" if is_healthy else word), told if is_healthy else f"{reason}; {told}"
     return msgspec.structs.replace(snapshot, verdict=word, reason=reason, alerts=alerts)
+
+
+def _is_of_verdict(alert: AlertRow) -> bool:
+    """The verdict has a line of its own for it: of headroom, and of a feed that is out as a whole."""
+    return alert.condition == "headroom" or (alert.condition == "stale_feed" and alert.subject == SYSTEM)
 
 
 def _feed_reasons(feed: Mapping[str, Any]) -> list[str]:
@@ -79,7 +83,7 @@ def _feed_reasons(feed: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], between: str = ", ") -> str:
     """Some names for people; how many more there are."""
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
+    return between.join(names[:MAX_NAMED]) + more
