@@ -144,7 +144,7 @@ class Notifier:
                         if answer.is_success:
                             return
                         error = f"status {answer.status_code}"
-            except (httpx.HTTPError, OSError, TimeoutError) as failure:
+            except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as failure:
                 error = f"{type(failure).__name__} {failure}".strip()
             await asyncio.sleep(backoff.next_delay_s())
         log.warning("webhook_given_up", tries=WEBHOOK_TRIES, error=error, condition=change.alert.condition)

@@ -47,22 +47,25 @@ class Experience:
         self._lock = threading.Lock()
         self._clock = SystemClock()
         self._next_at_s = -math.inf
-        self._observed, self._symbols = Observed(), None
+        self._known: tuple[Observed, int | None] = Observed(), None
         self._days: dict[int, Day] = {}
 
     def get(self) -> tuple[Observed, int | None]:
         """Asks at most once each OBSERVE_EVERY_S; never raises for a database that is away."""
-        with self._lock:
-            if self._clock.monotonic_s() >= self._next_at_s:
+        # A week of samples takes seconds: one request reads it, the others must not hold up every thread meanwhile.
+        if self._clock.monotonic_s() >= self._next_at_s and self._lock.acquire(blocking=False):
+            try:
                 self._next_at_s = self._clock.monotonic_s() + self._read()
-            return self._observed, self._symbols
+            finally:
+                self._lock.release()
+        return self._known
 
     def _read(self) -> float:
         try:
             with owner() as connection:
-                self._observed = worst(connection, self._clock.now_ms(), self._days)
+                observed = worst(connection, self._clock.now_ms(), self._days)
                 row = connection.execute(FOLLOWED).fetchone()
-                self._symbols = row[0] if row else None
+                self._known = observed, row[0] if row else None
         except DatabaseError:
             return OBSERVE_AGAIN_S
         return OBSERVE_EVERY_S
