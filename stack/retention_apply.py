@@ -31,13 +31,13 @@ from stack.layout import Layout
 from stack.retention import settings_of
 from stack.status import stack_environment
 
-#: What a topic has of its own; the check interval is the broker's and read at its start alone.
 #: In place of KEY=VALUE: what the advisor proposes for each topic.
 PROPOSAL: Final = "proposal"
 NOT_AT_RUN_TIME: Final = (
     "--apply check_interval_ms: the broker reads it at its start alone; set KAFKA_RETENTION_CHECK_MS (or "
     "log.retention.check.interval.ms in kafka/server.properties) and start again\n"
 )
+#: What a topic has of its own.
 OF_TOPICS: Final = ("retention_ms", "segment_ms", "segment_bytes")
 NO_OVERRIDES: Final = TopicSettings.model_construct(kafka_retention_ms=None, kafka_segment_ms=None)
 
