@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from runtime.operations.room_control import chosen, kept
 from runtime.symbol_choice import SymbolChoice
 from stack.layout import Layout
 from stack.rooms import engine_probes
@@ -189,7 +190,8 @@ def stack_status(layout: Layout) -> dict[str, Any]:
 
 
 def symbols(layout: Layout, found: Mapping[str, Any]) -> list[str]:
-    """The symbols of a description; for `top:N` what it means, as soon as a room has asked."""
+    """The symbols that are followed: those of a description (for `top:N` what it means, as soon as a room has asked),
+    and what operators have added and removed since."""
     wanted: list[str] = found["symbols"]
     choice = SymbolChoice(",".join(wanted), found["source"], found["urls"]["exchange_rest"], layout.data_dir)
-    return choice.stored() or wanted
+    return chosen(choice.stored() or wanted, kept(layout.data_dir, "producer").choices)

@@ -63,13 +63,13 @@ class RoomControl:
 
     def __init__(self, database_url: str, room: str, data_dir: Path, health: Health) -> None:
         self._database_url, self._room, self._health = database_url, room, health
-        self._path = data_dir / DIRECTORY / f"{room}.json"
+        self._path = _path(data_dir, room)
         self._connection: Connection[TupleRow] | None = None
         self._first = threading.Event()
         self._ended = threading.Event()
         self._applied: bool | None = None
         self._problem = ""
-        self.told = _kept(self._path)
+        self.told = kept(data_dir, room)
 
     def start(self) -> None:
         """Begin to look."""
@@ -142,10 +142,14 @@ class RoomControl:
             log.warning("control_not_kept", path=str(self._path), error=str(error))
 
 
-def _kept(path: Path) -> Told:
-    """What was kept by an earlier process; nothing where nothing was."""
+def _path(data_dir: Path, room: str) -> Path:
+    return data_dir / DIRECTORY / f"{room}.json"
+
+
+def kept(data_dir: Path, room: str) -> Told:
+    """What the room was told last, as its newest process has kept it; nothing where nothing was."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found: dict[str, Any] = json.loads(_path(data_dir, room).read_text("utf-8"))
         choices = {str(symbol): bool(is_wanted) for symbol, is_wanted in found["choices"].items()}
         return Told(bool(found["is_paused"]), str(found["by"]), choices)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -94,12 +94,14 @@ def test_a_symbol_comes_and_goes_and_comes_again_with_an_exact_ledger(full_stack
             comes_on(connection, SYMBOL)
             assert unaccounted_s(connection, SYMBOL) == 0
             assert SYMBOL in followed(full_stack)
+            assert SYMBOL in full_stack.status()["symbols"]
             stream = f"{full_stack.status()['urls']['stream']}/ws/{SYMBOL.lower()}@kline_1s"
             with websockets.sync.client.connect(stream, proxy=None) as socket:
                 assert json.loads(socket.recv(timeout=DEADLINE_S))["s"] == SYMBOL
         finally:
             order(full_stack, "symbols", "remove", SYMBOL)
         assert SYMBOL not in followed(full_stack)
+        wait_for("the status", lambda: SYMBOL not in full_stack.status()["symbols"], DEADLINE_S)
         gone_s = _end(connection)
         comes_on(connection, "BTCUSDT")
         assert watermark_s(connection, SYMBOL) == gone_s
