@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -335,6 +336,8 @@ def test_broker_and_database_away_from_the_start(engines: Engines, tmp_path: Pat
         assert {row["state"] for row in found["topics"]} == {"unknown"}
         assert found["topics"][0]["records"] is None
         assert process.http.get("/api/v1/status").json()["readers"] == []
+        told = process.http.get("/api/v1/status", headers={"Via": "a proxy"}).json()["reason"]
+        assert told == "the broker does not answer; the database does not answer; Valkey does not answer"
 
 
 @pytest.mark.parametrize(
@@ -359,3 +362,10 @@ def test_what_a_page_reports_of_its_last_hop_is_bounded(watched: Watched, body: 
     answer = watched.web.http.post("/api/v1/painted", content=body, headers={"Content-Type": kind})
     assert answer.status_code == status, answer.text
     assert counted() - before == (3 if status == 204 else 0)
+
+
+def test_a_body_that_is_far_too_large_is_refused_unread(watched: Watched) -> None:
+    with socket.create_connection(("127.0.0.1", watched.web.port)) as connection:
+        head = "POST /api/v1/painted HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 9000000\r\nConnection: close\r\n\r\n".encode())
+        assert connection.recv(16).startswith(b"HTTP/1.1 413")

@@ -28,6 +28,7 @@ CASES: list[tuple[str, dict[str, str], str | None]] = [
     ("somebody else", {**HERE, "REMOTE_ADDR": "192.0.2.7"}, None),
     ("a proxy that nobody named", {**HERE, "HTTP_X_FORWARDED_FOR": "127.0.0.1"}, None),
     ("a proxy that nobody named, speaking of somebody", {**HERE, "HTTP_FORWARDED": "for=192.0.2.7"}, None),
+    ("a proxy that says no more than that it took TLS off", {**HERE, "HTTP_X_FORWARDED_PROTO": "https"}, None),
     ("the named proxy for a visitor", {"REMOTE_ADDR": "127.0.0.9", "HTTP_X_FORWARDED_FOR": "192.0.2.7"}, None),
     ("a visitor who claims to be here", {"REMOTE_ADDR": "127.0.0.9", "HTTP_X_FORWARDED_FOR": "::1, 192.0.2.7"}, None),
     ("the named proxy, who says nothing of the visitor", {"REMOTE_ADDR": "127.0.0.9", "HTTP_HOST": "localhost"}, None),

@@ -19,7 +19,7 @@ from webapp.api.native.problems import BadParameter, problem
 from webapp.api.native.view import NativeView, answer
 from webapp.operations import collect, figures_schema, log_book
 from webapp.operations.actions import OperatorView, owner
-from webapp.operations.permission import IsOperator
+from webapp.operations.permission import IsOperator, operator_of
 
 #: A request waits so long for the first snapshot of a process that has just begun.
 FIRST_WAIT_S: Final = 3.0
@@ -59,6 +59,10 @@ class StatusView(NativeView):
         word, reason = shown.verdict, shown.reason
         if against is not None:
             word, reason = ("degraded" if word == "healthy" else word), f"{against}; {reason}"
+        if operator_of(request._request) is None:
+            # What an engine said names hosts, ports and users.
+            for engine in shown.engines:
+                reason = reason.replace(f": {engine.error}", "")
         return answer({"verdict": word, "reason": reason, "readers": readers})
 
 

@@ -35,7 +35,8 @@ OPERATOR_PAGE: Final = "/operator"
 REFUSED: Final = (
     "only for operators: from this machine itself, or with OPERATOR_TOKEN (Authorization: Bearer, or /operator/login)"
 )
-FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_X_FORWARDED_HOST", "HTTP_VIA")
+#: Beginnings of the headers by which a proxy says that it forwards, whatever else it says.
+FORWARDED: Final = ("HTTP_X_FORWARDED_", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA", "HTTP_CF_CONNECTING_IP")
 LOGINS: Final = WeightLimiter(LOGINS_PER_MINUTE, SystemClock())
 
 log = get_logger(__name__)
@@ -83,7 +84,7 @@ def _has_cookie(request: HttpRequest) -> bool:
 
 
 def _is_this_machine(request: HttpRequest, address: str) -> bool:
-    forwarded = any(name in request.META for name in FORWARDED)
+    forwarded = any(name.startswith(FORWARDED) for name in request.META)
     vouched = request.META.get("REMOTE_ADDR", "") in settings.ROOM.trusted_proxies()
     if forwarded != vouched or (vouched and "HTTP_X_FORWARDED_FOR" not in request.META):
         return False

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpResponse
 from rest_framework.exceptions import APIException
 
@@ -52,6 +53,8 @@ def handle(error: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
             response = problem(429, str(error), path)
             response["Retry-After"] = str(error.retry_after_s)
             return response
+        case RequestDataTooBig():
+            return problem(413, "the body is too large", path)
         case Http404():
             return problem(404, "no such resource", path)
         case APIException():
