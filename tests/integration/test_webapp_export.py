@@ -9,7 +9,7 @@ import io
 import json
 import socket
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +25,6 @@ from market.archive_rows import archive_klines
 from market.interval import DAY_MS, HOUR_MS, Interval
 from market.kline import VALUE_COLUMNS
 from market.odd_intervals import ODD_INTERVALS, grid_of, totals
-from runtime.database import connect
 from tests.conftest import Engines
 from tests.stack_process import wait_for
 from tests.webapp_process import (
@@ -38,12 +37,8 @@ from tests.webapp_process import (
     moment,
     run_webapp,
 )
-from webapp.export import pieces
 from webapp.export.command import main
 from webapp.export.encoders import Format, Unrepresentable, encoder_for
-from webapp.export.files import write_file
-from webapp.export.manifest import Progress, described
-from webapp.export.pieces import Snapshot
 from webapp.export.tables import CANDLES, Column, ExportQuery, Kind, Table, columns_of
 
 SYMBOL = "BTCUSDT"
@@ -293,55 +288,6 @@ def test_the_command_writes_the_same_rows_and_a_manifest(
     assert manifest["sha256"] == hashlib.sha256(data).hexdigest()
     assert read(kind, data) == read(kind, export(webapp, interval="1m", format=kind.value)[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == [output.name, f"{output.name}.manifest.json"]
-
-
-@pytest.mark.parametrize("kind", [*Format])
-def test_an_interrupted_file_is_continued_to_the_same_bytes(
-    webapp: WebappProcess, module_database: str, tmp_path: Path, kind: Format, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("webapp.export.tables.PIECE_ROWS", 100)
-    monkeypatch.setattr(pieces, "PIECE_ROWS", 100)
-    query = ExportQuery(table=Table.KLINES, symbol=SYMBOL, interval="1m")
-    about = described(query, kind, "table")
-
-    def write(name: str, *, resume: bool, stop_after: int = 10**9) -> dict[str, Any]:
-        def report(progress: Progress) -> None:
-            if progress.rows >= stop_after:
-                raise KeyboardInterrupt
-
-        with connect(module_database, "test") as connection:
-            return write_file(Snapshot(connection, query), tmp_path / name, about, resume=resume, report=report)
-
-    whole = write("whole", resume=False)
-    with pytest.raises(KeyboardInterrupt):
-        write("part", resume=False, stop_after=200)
-    with (tmp_path / "part.partial").open("ab") as file:
-        file.write(b"half a piece that was being written")
-    assert not (tmp_path / "part").exists()
-    assert write("part", resume=True) == whole
-    assert (tmp_path / "part").read_bytes() == (tmp_path / "whole").read_bytes()
-
-
-@pytest.mark.usefixtures("webapp")
-def test_a_bar_that_formed_when_a_file_was_interrupted_is_read_again(module_database: str, tmp_path: Path) -> None:
-    query = ExportQuery(table=Table.KLINES, symbol="GROWUSDT", interval="1h")
-    about = described(query, Format.CSV, "table")
-
-    def write(name: str, report: Callable[[Progress], None]) -> bytes:
-        with connect(module_database, "test") as connection:
-            write_file(Snapshot(connection, query), tmp_path / name, about, resume=True, report=report)
-        return (tmp_path / name).read_bytes()
-
-    def interrupt(_: Progress) -> None:
-        raise KeyboardInterrupt
-
-    with psycopg.connect(module_database, autocommit=True) as connection:
-        insert_klines(connection, make_klines("GROWUSDT", Interval.H1, END_MS, 3), forming=True)
-        with pytest.raises(KeyboardInterrupt):
-            write("part", interrupt)
-        connection.execute("update aggregated_kline set is_closed = true, close = 123 where symbol = 'GROWUSDT'")
-        insert_klines(connection, make_klines("GROWUSDT", Interval.H1, END_MS + HOUR_MS, 1), forming=True)
-    assert write("part", lambda _: None) == write("whole", lambda _: None)
 
 
 @pytest.mark.usefixtures("command")
