@@ -20,13 +20,14 @@ from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from runtime.clock import SystemClock
 from runtime.database import Connection, DatabaseError, TupleRow, connect
 from runtime.logs import get_logger
 from runtime.operations import requests
 from runtime.operations.catalogue import ACTIONS, BadArgument, parse
 from runtime.operations.perform import Busy, take
 from runtime.operations.preview import Place, preview
-from webapp.api.limits import address_of
+from webapp.api.limits import WeightLimiter, address_of
 from webapp.api.native.problems import handle, problem
 from webapp.api.native.view import NativeView, answer
 from webapp.operations import schema
@@ -47,7 +48,10 @@ def owner() -> Iterator[Connection[TupleRow]]:
 
 
 class OperatorView(NativeView):
-    """A view for operators; the database away is a 503."""
+    """A view for operators; the database away is a 503. It has a limit of its own: operators see how things stand
+    also while somebody at their address has used up its weight."""
+
+    limiter = WeightLimiter(settings.ROOM.api_weight_per_minute, SystemClock())
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Any]:
         """Errors of the owner's connection and of arguments as problems."""

@@ -22,12 +22,13 @@ class NativeView(APIView):
 
     http_method_names = ["get", "head", "options"]
     weight = 2
+    limiter = LIMITER
     operation: ClassVar[Mapping[str, Any]] = {}
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Weigh the request before any work, and read the names of its parameters."""
         super().initial(request, *args, **kwargs)
-        _, wait_s = LIMITER.take(address_of(request._request), self.weight)
+        _, wait_s = self.limiter.take(address_of(request._request), self.weight)
         if wait_s:
             raise TooManyRequests(wait_s)
         if request.method in ("GET", "HEAD"):
