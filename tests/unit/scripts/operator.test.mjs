@@ -46,6 +46,7 @@ test("a shrinking headroom has an end, a steady one has none", () => {
   assert.equal(overrunWords(900, null, 0), "N/A");
   assert.equal(plain(trend(-0.97)), "▼ −0.97 s/s");
   assert.equal(headroomNow({ headroom_seconds: 100, headroom_trend: -1, sinceTakenS: 4 }), 96);
+  assert.equal(headroomNow({ headroom_seconds: 900, headroom_trend: 6.9, sinceTakenS: 4 }), 900);
   assert.equal(headroomNow({ headroom_seconds: null }), null);
 });
 

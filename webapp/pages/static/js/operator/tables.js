@@ -45,10 +45,10 @@ export function topicDetails(row) {
 
 const sinceTaken = (row) => row.sinceTakenS ?? 0;
 
-/** Headroom shrinks and grows while nobody asks: what it should be by now, as far as its trend is known. */
+/** Headroom shrinks while nobody asks: what it should be by now. Growth is not foretold: it ends at the retention. */
 export function headroomNow(row) {
   if (row.headroom_seconds === null || row.headroom_seconds === undefined) return null;
-  return Math.max(0, row.headroom_seconds + (row.headroom_trend ?? 0) * sinceTaken(row));
+  return Math.max(0, row.headroom_seconds + Math.min(0, row.headroom_trend ?? 0) * sinceTaken(row));
 }
 
 export const READERS = [
