@@ -52,7 +52,7 @@ class Experience:
 
     def get(self) -> tuple[Observed, int | None]:
         """Asks at most once each OBSERVE_EVERY_S; never raises for a database that is away."""
-        # A week of samples takes seconds: one request reads it, the others must not hold up every thread meanwhile.
+        # A week of samples takes a second or more: one request reads it, others must not fill all threads meanwhile.
         if self._clock.monotonic_s() >= self._next_at_s and self._lock.acquire(blocking=False):
             try:
                 self._next_at_s = self._clock.monotonic_s() + self._read()
