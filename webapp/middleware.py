@@ -21,6 +21,9 @@ REQUESTS = Counter("webapp_requests_total", "Requests answered", ["area", "statu
 SECONDS = Histogram("webapp_request_seconds", "Time from request to answer", ["area"])
 
 API_PATHS: Final = ("/api/", "/udf/")
+#: PostgreSQL's code of a statement that its timeout has ended.
+QUERY_CANCELED: Final = "57014"
+TOO_LONG: Final = "the query took longer than 5 s and was ended; ask for a shorter range, or for one symbol"
 
 log = get_logger(__name__)
 
@@ -85,7 +88,9 @@ class ApiErrors:
         if isinstance(error, (DatabaseError, InterfaceError)):
             log.warning("database_error", path=request.path, error=str(error).splitlines()[0] if str(error) else "")
             if request.path.startswith(API_PATHS):
-                return api_error(request, 503, "the database does not answer; try again")
+                # The driver's error is the cause of the framework's.
+                is_canceled = getattr(error.__cause__, "sqlstate", None) == QUERY_CANCELED
+                return api_error(request, 503, TOO_LONG if is_canceled else "the database does not answer; try again")
             return unavailable(request)
         if request.path.startswith(API_PATHS):
             log.exception("request_failed", path=request.path, exc_info=error)

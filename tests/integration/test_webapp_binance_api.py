@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from market.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from market.kline import Kline
 from market.rollup import Accumulator
 from tests.conftest import Engines
+from tests.stack_process import wait_for
 from tests.webapp_process import END_MS, WebappProcess, insert_klines, insert_symbols, make_klines, moment, run_webapp
 
 MINUTES = make_klines("BTCUSDT", Interval.M1, END_MS + MINUTE_MS, 1200)
@@ -225,6 +227,22 @@ def test_what_is_not_stored_is_not_pretended(webapp: WebappProcess) -> None:
         assert (answer.status_code, answer.json()["code"]) == (503, -1001)
     assert get(webapp, "trades", symbol="QUIETUSDT") == []
     assert webapp.http.post("/api/v3/ping").status_code in (403, 405)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v3/klines?symbol=BTCUSDT&interval=1m", "/udf/history?symbol=BTCUSDT&resolution=1&to=9&countback=1"]
+)
+def test_a_query_that_took_too_long_is_told_from_a_database_that_is_away(
+    webapp: WebappProcess, module_database: str, path: str
+) -> None:
+    """The database's timeout cancels a statement just as is done here."""
+    cancel = "select pg_cancel_backend(pid) from pg_locks where not granted and relation = 'aggregated_kline'::regclass"
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(module_database) as connection:
+        connection.execute("lock table aggregated_kline")
+        answer = threads.submit(webapp.http.get, path)
+        wait_for("the query to be ended", lambda: bool(connection.execute(cancel).fetchall()) or answer.done(), 5.0)
+        assert answer.result().status_code == 503
+        assert "ask for a shorter range" in answer.result().text
 
 
 def test_exchange_info(webapp: WebappProcess) -> None:

@@ -15,7 +15,7 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase]
 PATHS: Final = ("/api/v1/", "/api/v3/", "/udf/", "/api/schema/")
 #: Operators' own data stay with their own page.
 CLOSED_PATHS: Final = ("/api/v1/operator",)
-EXPOSED: Final = "ETag, Retry-After, X-MBX-USED-WEIGHT, X-MBX-USED-WEIGHT-1M"
+EXPOSED: Final = "ETag, Link, Retry-After, X-Export-Id, X-MBX-USED-WEIGHT, X-MBX-USED-WEIGHT-1M"
 PREFLIGHT_MAX_AGE_S: Final = 600
 
 
