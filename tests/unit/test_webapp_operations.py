@@ -22,7 +22,7 @@ from runtime.clock import ManualClock
 from runtime.topic_progress import Progress
 from stack.cli import app
 from webapp.operations import log_book, remedies
-from webapp.operations.alerts import ROUNDS, AlertBook, Finding, Findings, Key, Limits, judge
+from webapp.operations.alerts import OVER_ROUNDS, ROUNDS, AlertBook, Finding, Findings, Key, Limits, judge
 from webapp.operations.hops import HopWindow, quantile_ms
 from webapp.operations.log_book import expired
 from webapp.operations.readers import HeadroomTrend, reader_row, slope, warning_s
@@ -117,8 +117,12 @@ def test_a_symbol_is_not_well_again_because_all_of_them_are_stale() -> None:
     assert raised(book, [one] * ROUNDS) == [True]
     assert raised(book, [all_of_them] * ROUNDS) == [True]
     assert {row.subject for row in book.standing.values()} == {"A", "system"}
-    assert raised(book, [one] * ROUNDS) == [False]
-    assert raised(book, [none] * ROUNDS) == [False]
+    assert raised(book, [one] * OVER_ROUNDS) == [False]
+    assert raised(book, [none] * OVER_ROUNDS) == [False]
+
+
+def test_what_hovers_at_its_bound_is_one_alert() -> None:
+    assert raised(AlertBook(), [BAD, BAD, *([GOOD] * (OVER_ROUNDS - 1) + [BAD]) * 5]) == [True]
 
 
 @given(st.lists(st.sampled_from([BAD, GOOD, UNKNOWN]), max_size=60))
@@ -132,7 +136,7 @@ def test_what_stands_in_the_database_is_not_raised_again() -> None:
     book = AlertBook()
     book.restore([standing])
     assert raised(book, [BAD] * ROUNDS) == []
-    (over,) = [change.alert for _ in range(ROUNDS) for change in book.take(GOOD, NOW_MS)]
+    (over,) = [change.alert for _ in range(OVER_ROUNDS) for change in book.take(GOOD, NOW_MS)]
     assert (over.id, over.recovered_at_ms) == (7, NOW_MS)
     # Told once; its words are of the last round that found it.
     assert over.message == BAD.bad[KEY].message

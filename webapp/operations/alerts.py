@@ -16,8 +16,10 @@ from webapp.operations.readers import remedy_of, warning_s
 from webapp.operations.snapshot import MAX_NEEDS_PERSON, AlertRow, Snapshot
 from webapp.operations.verdict import SYSTEM
 
-#: Rounds in a row that a condition must be so, before it is raised or over: one bad figure alarms nobody.
+#: Rounds in a row that a condition must be so before it is raised: one bad figure alarms nobody.
 ROUNDS: Final = 2
+#: And before it is over: what hovers at its bound is one alert, not a new one each quarter of a minute.
+OVER_ROUNDS: Final = 6
 MAX_RECOVERED: Final = 20
 
 
@@ -170,7 +172,7 @@ class AlertBook:
                     self.standing[key] = msgspec.structs.replace(self.standing[key], message=message, remedy=remedy)
                 continue
             self._streaks[key] = self._streaks.get(key, 0) + 1
-            if self._streaks[key] < ROUNDS:
+            if self._streaks[key] < (OVER_ROUNDS if stands else ROUNDS):
                 continue
             del self._streaks[key]
             changes.append(self._raise(key, found.bad, now_ms) if is_bad else self._recover(key, now_ms))
