@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from aggregator import repair_sql as sql
 from aggregator.repair_store import add_gaps, lock_ledger, mark_hours, note_try, settle
-from market.interval import HOUR_MS, SECOND_MS, Interval
+from market.interval import DAY_MS, HOUR_MS, SECOND_MS, Interval
 from market.ledger import OPEN
 from runtime.database import Connection, TupleRow
+from runtime.time_text import iso
 
 
 class Refused(Exception):
@@ -25,11 +26,12 @@ class Range:
 
 
 def record_missing(
-    connection: Connection[TupleRow], symbol: str, from_ms: int | None, to_ms: int | None
+    connection: Connection[TupleRow], symbol: str, from_ms: int | None, to_ms: int | None, longest_ms: int | None = None
 ) -> tuple[Range, int]:
     """Open gaps for the unaccounted seconds: the range that is meant, cut to the watermark, and how many they are.
 
-    A range before the symbol's first second is recorded up to it: the account has no holes. Raises Refused."""
+    A range before the symbol's first second is recorded up to it: the account has no holes. Raises Refused, also where
+    that makes more than `longest_ms` of it."""
     row = connection.execute(sql.ACCOUNT_SPAN, [symbol]).fetchone()
     connection.commit()
     if row is None or row[0] is None:
@@ -40,6 +42,11 @@ def record_missing(
     if start >= end:
         raise Refused(f"nothing of {symbol} lies between these times: its seconds end at {watermark_ms}")
     record_end, recorded = max(end, first_ms), 0
+    if longest_ms is not None and record_end - start > longest_ms:
+        raise Refused(
+            f"{symbol} begins at {iso(first_ms)}: all up to there would be listed as missing, more than "
+            f"{longest_ms // DAY_MS} days; candlewire backfill takes any range"
+        )
     for part in range(start, record_end, HOUR_MS):
         with connection.transaction():
             lock_ledger(connection, symbol)

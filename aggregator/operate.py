@@ -15,6 +15,7 @@ from aggregator.symbols import choices, choose
 from market.errors import MarketError
 from runtime.database import Connection, TupleRow
 from runtime.exchange_rest import ExchangeRest, RestRefused
+from runtime.operations.catalogue import MAX_RANGE_MS
 from runtime.operations.requests import NotDone, Request, finish, next_waiting
 from runtime.operations.room_control import chosen
 from runtime.symbol_choice import SymbolChoice
@@ -54,7 +55,7 @@ def _do(connection: Connection[TupleRow], rest: ExchangeRest, choice: SymbolChoi
 
 
 def _repair(connection: Connection[TupleRow], symbol: str, from_ms: int, to_ms: int) -> str:
-    part, recorded = record_missing(connection, symbol, from_ms, to_ms)
+    part, recorded = record_missing(connection, symbol, from_ms, to_ms, MAX_RANGE_MS)
     opened = reopen(connection, symbol, part.from_ms, part.to_ms)
     seconds = sum(one.to_ms - one.from_ms for one in opened) // 1000
     listed = f"{recorded} s newly listed as missing, {seconds} s opened again"

@@ -38,6 +38,7 @@ PRUNE_PROOF = (
     "delete from suspect_range where settled_at < now() - make_interval(days => %s) and state <> 'open'",
     "delete from completeness_hour where updated_at < now() - make_interval(days => %s)",
     "delete from operator_action where requested_at < now() - make_interval(days => %s) and state <> 'accepted'",
+    "delete from operator_alert where recovered_at < now() - make_interval(days => %s)",
 )
 #: The exchange's minutes are needed as long as the seconds that they are compared with.
 PRUNE_MINUTES = "delete from exchange_minute where received_at < now() - make_interval(hours => %s)"

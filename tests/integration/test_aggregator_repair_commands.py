@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from aggregator.missing import Refused, record_missing
 from aggregator.roll_up import roll_up
 from exchange_sim.service import RunningExchange
 from market.interval import SECOND_MS
+from runtime.operations.catalogue import MAX_RANGE_MS
 from tests.holed_ledger import SYMBOL, HoledLedger, exchange_in_thread, holed_ledger
 from tests.stack_process import ROOT
 
@@ -94,6 +96,16 @@ def test_seconds_that_retention_has_dropped_are_not_missing(fresh_database: str,
         assert done.returncode == 0, done.stderr
         (told,) = printed(done)["ranges"]
         assert (told["from_time"], told["recorded"], told["filled"]) == (ledger.from_ms, 0, 0)
+
+
+def test_a_repair_long_before_the_first_second_does_not_list_the_years_between(
+    fresh_database: str, exchange: RunningExchange
+) -> None:
+    with holed_ledger(fresh_database, exchange, 60, []) as ledger:
+        far_ms = ledger.from_ms - MAX_RANGE_MS - SECOND_MS
+        with pytest.raises(Refused, match="more than 31 days"):
+            record_missing(ledger.connection, SYMBOL, far_ms, far_ms + SECOND_MS, MAX_RANGE_MS)
+        assert ledger.gaps() == []
 
 
 def test_what_was_given_up_is_reopened_by_command(fresh_database: str, exchange: RunningExchange) -> None:

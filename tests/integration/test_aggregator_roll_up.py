@@ -314,8 +314,13 @@ def test_retention_counts_from_the_newest_watermark(database: Connection[TupleRo
     insert(database, seconds_of("BTCUSDT", START_MS, 60))
     dropped = apply_retention(database, 48, 30, 90)
     assert dropped == [f"kline_1s_{day - timedelta(days=back):%Y%m%d}" for back in (5, 4, 3)]
+    alert = """insert into operator_alert (condition, subject, message, remedy, recovered_at)
+        values ('disk', %s, '', '', now() - make_interval(days => %s))"""
+    for subject, days in (("old", 91), ("new", 1), ("standing", None)):
+        database.execute(alert, [subject, days])
     assert apply_retention(database, 48, 30, 90) == []
     assert database.execute("select count(*) from kline_1s").fetchall() == [(60,)]
+    assert database.execute("select subject from operator_alert order by 1").fetchall() == [("new",), ("standing",)]
 
 
 class Recorder(Publisher):
