@@ -27,5 +27,5 @@ class AggregatorSettings(RoomSettings, KafkaSettings, DatabaseSettings, Exchange
     )
     retention_letters_days: int = Field(30, ge=1, description="how long dead letters and outages are kept")
     retention_proof_days: int = Field(
-        90, ge=1, description="how long audits, revisions of candles, completeness of hours and operators' alerts are kept"
+        90, ge=1, description="how long audits, revisions of candles, completeness of hours and alerts are kept"
     )
