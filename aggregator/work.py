@@ -38,6 +38,8 @@ MAX_RECOUNTS = 10
 
 #: The one step that a pause does not stop.
 OPERATE = "operate"
+#: What a step lacks when its connection fails, whatever else it needs.
+DATABASE = "database"
 
 WINDOWS = Counter("aggregate_windows", "Minutes rolled up, by outcome", ["outcome"])
 LATENESS_S = Gauge("aggregate_lateness_seconds", "How far the oldest dirty minute lies behind the watermark")
@@ -97,7 +99,7 @@ class Work:
 
     def roll_up(self) -> None:
         """All dirty minutes, then the changed candles to Kafka."""
-        self._step("database", self._roll_up)
+        self._step(DATABASE, self._roll_up)
         self._step("kafka", self._publish)
 
     def _roll_up(self) -> None:
@@ -160,7 +162,7 @@ class Work:
 
     def completeness(self) -> None:
         """Hours whose rows or gaps changed, counted anew."""
-        self._alone("completeness", "database", self._count)
+        self._alone("completeness", DATABASE, self._count)
 
     def _count(self) -> None:
         if self._clock.monotonic_s() >= self._uncounted_at_s:
@@ -217,11 +219,13 @@ class Work:
                     raise
             delay_s = max(backoff.next_delay_s(), getattr(error, "retry_after_s", 0.0))
             self._not_before_s[needs] = self._clock.monotonic_s() + delay_s
-            self._health.set_problem(needs, f"{type(error).__name__}: {error}".splitlines()[0])
+            away = DATABASE if isinstance(error, DatabaseError) else needs
+            self._health.set_problem(away, f"{type(error).__name__}: {error}".splitlines()[0])
             log.warning("step_failed", needs=needs, error=str(error), retry_in_s=round(delay_s, 1))
         else:
             backoff.reset()
             self._health.clear_problem(needs)
+            self._health.clear_problem(DATABASE)
 
     def _connection(self) -> Connection[TupleRow]:
         """This thread's connection, opened when there is none."""

@@ -11,6 +11,7 @@ from aggregator.settings import AggregatorSettings
 from aggregator.work import Work
 from market.errors import BadFrame
 from runtime.clock import ManualClock
+from runtime.database import OperationalError
 from runtime.exchange_rest import RestRefused, RestUnavailable
 from runtime.health import Health
 from runtime.retry import ENGINE_MAX_DELAY_S
@@ -39,5 +40,15 @@ def test_a_failed_step_is_seen_in_health_and_mends_itself(error: Exception) -> N
     assert status == 503
     assert str(error) in str(report["reasons"])
     clock.advance(int(max(ENGINE_MAX_DELAY_S, getattr(error, "retry_after_s", 0.0)) * 1000) + 1)
+    work._step("kafka", lambda: None)
+    assert health.report(readiness=False)[0] == 200
+
+
+def test_a_lost_database_is_called_so_whatever_the_step_is_for() -> None:
+    clock, health = ManualClock(1_000_000), Health("aggregator")
+    work = Work(AggregatorSettings(), health, clock)
+    work._step("exchange", failing(OperationalError("the connection is lost")))
+    _, report = health.report(readiness=False)
+    assert report["reasons"] == ["database: OperationalError: the connection is lost"]
     work._step("kafka", lambda: None)
     assert health.report(readiness=False)[0] == 200
