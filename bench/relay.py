@@ -40,7 +40,7 @@ MESSAGE_BYTES = 400
 CPU_TARGET = 1.25
 LATENCY_TARGET = 2.0
 DEADLINE_S = 60
-ROUNDS = 3
+ROUNDS = 5
 #: A symbol a round, as long as SYMBOL: a viewer's first frame is a snapshot of what was sent before.
 ROUND_SYMBOL = "BENC%dUSDT"
 #: Nobody listens to this one.
