@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Hashable, Iterator
-from os import write
+from socket import socket
 from typing import Protocol
+
+#: The method of all sockets, instead of each socket's own: an object less to touch for each send.
+send = socket.send
 
 
 class Subscriber(Protocol):
-    """Who gets frames: a client. It tells its audiences when `direct_fd` changes."""
+    """Who gets frames: a client. It tells its audiences when `direct` changes."""
 
-    #: The socket's descriptor, to write to at once; None while frames have to wait or the client is closing.
-    direct_fd: int | None
+    #: The socket to send to at once; None while frames have to wait or the client is closing.
+    direct: socket | None
     audiences: set[Audience]
 
     def on_short_send(self, frame: bytes, sent: int) -> None:
@@ -32,11 +34,11 @@ class Audience:
     """The subscribers of a channel. What `send` needs is laid out flat and kept until somebody comes, goes, is
     blocked or is free again: each object touched between two sends is a cache miss, ten thousand times a second."""
 
-    __slots__ = ("_direct_fds", "_others", "_ready", "_subscribers")
+    __slots__ = ("_others", "_ready", "_sockets", "_subscribers")
 
     def __init__(self) -> None:
         self._subscribers: dict[Subscriber, None] = {}
-        self._direct_fds: array[int] | None = None
+        self._sockets: list[socket] | None = None
         self._ready: list[Subscriber] = []
         self._others: list[Subscriber] = []
 
@@ -59,28 +61,28 @@ class Audience:
         self.on_change()
 
     def on_change(self) -> None:
-        """The `direct_fd` of somebody has changed."""
-        self._direct_fds = None
+        """The `direct` of somebody has changed."""
+        self._sockets = None
 
     def send(self, frame: bytes, key: Hashable | None) -> None:
         """To all; `key` as in Subscriber.deliver."""
-        direct_fds = self._direct_fds
-        if direct_fds is None:
-            direct_fds = self._lay_out()
+        sockets = self._sockets
+        if sockets is None:
+            sockets = self._lay_out()
         others, size_bytes = self._others, len(frame)
-        for fd in direct_fds:
+        for sock in sockets:
             try:
-                sent = write(fd, frame)
+                sent = send(sock, frame)
             except OSError as error:
-                self._ready[direct_fds.index(fd)].on_send_error(error, frame)
+                self._ready[sockets.index(sock)].on_send_error(error, frame)
                 continue
             if sent != size_bytes:
-                self._ready[direct_fds.index(fd)].on_short_send(frame, sent)
+                self._ready[sockets.index(sock)].on_short_send(frame, sent)
         for subscriber in others:
             subscriber.deliver(frame, key)
 
-    def _lay_out(self) -> array[int]:
-        self._ready = [subscriber for subscriber in self._subscribers if subscriber.direct_fd is not None]
-        self._others = [subscriber for subscriber in self._subscribers if subscriber.direct_fd is None]
-        self._direct_fds = array("i", [fd for subscriber in self._ready if (fd := subscriber.direct_fd) is not None])
-        return self._direct_fds
+    def _lay_out(self) -> list[socket]:
+        self._ready = [subscriber for subscriber in self._subscribers if subscriber.direct is not None]
+        self._others = [subscriber for subscriber in self._subscribers if subscriber.direct is None]
+        self._sockets = [subscriber.direct for subscriber in self._ready if subscriber.direct is not None]
+        return self._sockets

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable
-from os import write
 from typing import Final, Protocol
 
 from prometheus_client import Counter
@@ -53,7 +52,7 @@ class Client:
         "audiences",
         "close_reason",
         "deadline_s",
-        "direct_fd",
+        "direct",
         "heard_s",
         "inbound",
         "is_closing",
@@ -78,7 +77,7 @@ class Client:
         self.close_reason = ""
         self.is_closing = False
         self.is_finished = False
-        self.direct_fd: int | None = sock.fileno()
+        self.direct: socket.socket | None = sock
         self.audiences: set[Audience] = set()
         self._watch = watch
         self._buffer_bytes = buffer_bytes
@@ -103,11 +102,11 @@ class Client:
 
         `asked` frames (snapshots, replays, replies) do not count against the buffer of updates.
         """
-        if self.direct_fd is None:
+        if self.direct is None:
             self._wait(frame, key, asked)
             return
         try:
-            sent = write(self.direct_fd, frame)
+            sent = self.direct.send(frame)
         except OSError as error:
             self.on_send_error(error, frame)
             return
@@ -121,7 +120,7 @@ class Client:
         self._watch(self)
 
     def _set_direct(self, is_direct: bool) -> None:
-        self.direct_fd = self.sock.fileno() if is_direct else None
+        self.direct = self.sock if is_direct else None
         for audience in self.audiences:
             audience.on_change()
 

@@ -1,4 +1,4 @@
-"""A socket whose other end takes as many bytes as a test allows, behind a descriptor of its own."""
+"""A socket whose other end takes as many bytes as a test allows."""
 
 from __future__ import annotations
 
@@ -9,23 +9,16 @@ from contextlib import contextmanager
 import pytest
 
 ALL_BYTES = 1 << 30
-#: By descriptor.
-_LINES: list[SlowLine] = []
 
 
 class SlowLine:
-    """`taken` is what the other end has got; `send` and `write` fail when `is_broken`."""
+    """`taken` is what the other end has got; `send` fails when `is_broken`."""
 
     def __init__(self, room_bytes: int = ALL_BYTES) -> None:
         self.taken = bytearray()
         self.room_bytes = room_bytes
         self.is_broken = False
         self.is_shut = False
-        self._fd = len(_LINES)
-        _LINES.append(self)
-
-    def fileno(self) -> int:
-        return self._fd
 
     def send(self, data: bytes | memoryview) -> int:
         if self.is_broken:
@@ -42,14 +35,8 @@ class SlowLine:
 
 
 @contextmanager
-def writing_to_slow_lines() -> Iterator[None]:
-    """What the relay writes to a descriptor goes to the line of that number."""
-
-    def write(fd: int, data: bytes) -> int:
-        return _LINES[fd].send(data)
-
+def sending_to_slow_lines() -> Iterator[None]:
+    """The relay's hot loop calls the method of sockets, and these are none."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flask_stream.audience.write", write)
-        patch.setattr("flask_stream.client.write", write)
+        patch.setattr("flask_stream.audience.send", SlowLine.send)
         yield
-    _LINES.clear()

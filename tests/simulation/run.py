@@ -16,7 +16,7 @@ from runtime.clock import SystemClock
 from tests.simulation.plan import Plan, draw_plan
 from tests.simulation.violations import Anomaly, Violation
 from tests.simulation.world import Classes, World
-from tests.slow_line import writing_to_slow_lines
+from tests.slow_line import sending_to_slow_lines
 
 PROCESSES = 2
 SEEDS_A_PIECE = 10
@@ -38,7 +38,7 @@ def run_plan(plan: Plan, classes: type[Classes] = Classes) -> Outcome:
     """One life; never raises for what the product does."""
     world: World | None = None
     try:
-        with writing_to_slow_lines():
+        with sending_to_slow_lines():
             world = World(plan, classes)
             world.run()
     except Violation as violation:

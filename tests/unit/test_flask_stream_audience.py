@@ -14,14 +14,14 @@ from flask_stream.audience import Audience
 from flask_stream.client import Client
 from flask_stream.frames import CloseCode, text_frame
 from flask_stream.inbound import Inbound
-from tests.slow_line import SlowLine, writing_to_slow_lines
+from tests.slow_line import SlowLine, sending_to_slow_lines
 
 MEMBERS = 4
 
 
 @pytest.fixture(autouse=True, scope="module")
 def slow_lines() -> Iterator[None]:
-    with writing_to_slow_lines():
+    with sending_to_slow_lines():
         yield
 
 
@@ -91,11 +91,11 @@ def test_a_blocked_client_waits_alone_and_comes_back_into_the_flat_list() -> Non
         audience.add(client)
     for number in range(3):
         audience.send(frame_of(number), None)
-    assert clients[1].direct_fd is None, "the second frame and the third went through deliver, behind the half sent one"
+    assert clients[1].direct is None, "the second frame and the third went through deliver, behind the half sent one"
     assert bytes(slow.taken) == frame_of(0)[:3]
     slow.room_bytes = 1 << 30
     clients[1].flush(0.0)
-    assert clients[1].direct_fd is not None
+    assert clients[1].direct is not None
     audience.send(frame_of(3), None)
     wanted = b"".join(map(frame_of, range(4)))
     assert bytes(slow.taken) == bytes(quick.taken) == wanted

@@ -15,12 +15,12 @@ from wsproto.events import CloseConnection, TextMessage
 from flask_stream.client import Client
 from flask_stream.frames import CloseCode, text_frame
 from flask_stream.inbound import Inbound
-from tests.slow_line import SlowLine, writing_to_slow_lines
+from tests.slow_line import SlowLine, sending_to_slow_lines
 
 
 @pytest.fixture(autouse=True, scope="module")
 def slow_lines() -> Iterator[None]:
-    with writing_to_slow_lines():
+    with sending_to_slow_lines():
         yield
 
 
@@ -32,7 +32,7 @@ def test_a_client_that_is_gone_is_sent_nothing_more() -> None:
     client = new_client(SlowLine(0))
     client.finish("gone")
     client.flush(0.0)
-    assert client.direct_fd is None
+    assert client.direct is None
 
 
 def events_in(wire: bytes) -> tuple[list[str], int | None]:

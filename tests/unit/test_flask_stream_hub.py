@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Hashable
 from decimal import Decimal
 from typing import Any
@@ -31,7 +32,7 @@ LINGER_MS = 60_000
 class Viewer:
     """Collects the JSON of what it gets."""
 
-    direct_fd: int | None = None
+    direct: socket.socket | None = None
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
