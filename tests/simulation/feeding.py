@@ -16,7 +16,8 @@ from tests.simulation.clock import SimClock
 
 OVERLAP_S = 5.0
 REPLACE_SILENT_EVERY_S = 6.0
-MAX_TAKE_BYTES = 6_000
+#: Of a lane in a second. What the longest outage holds back has to be through before the end is judged.
+MAX_TAKE_BYTES = 12_000
 BAD_WINDOW_FRAMES = 200
 
 
