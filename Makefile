@@ -24,9 +24,8 @@ setup: $(STAMPS)/python $(STAMPS)/frontend $(STAMPS)/kafka
 
 setup-dev: setup $(STAMPS)/dev
 
-# Three workers on two cores: the tests of the line wait for a third of their time.
 test: setup-dev
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup-dev
 	@$(BIN)/python -m bench

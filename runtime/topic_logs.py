@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import OffsetOutOfRangeError
 
 from market.topics import SEGMENT_BYTES
 from runtime.kafka_client import KafkaConsumer, TopicPartition, new_consumer
@@ -129,7 +130,11 @@ async def _timestamps(consumer: KafkaConsumer, offsets: dict[TopicPartition, int
     deadline_s = asyncio.get_running_loop().time() + READ_DEADLINE_S
     while len(found) < len(offsets) and asyncio.get_running_loop().time() < deadline_s:
         missing = [partition for partition in offsets if partition not in found]
-        batch = await consumer.getmany(*missing, timeout_ms=POLL_MS, max_records=1)
+        try:
+            batch = await consumer.getmany(*missing, timeout_ms=POLL_MS, max_records=1)
+        except OffsetOutOfRangeError as error:
+            vanished = error.args[0]
+            return found | await _timestamps(consumer, {p: offsets[p] for p in missing if p not in vanished})
         for partition, records in batch.items():
             found[partition] = records[0].timestamp
     return found
