@@ -25,7 +25,7 @@ setup: $(STAMPS)/python $(STAMPS)/frontend $(STAMPS)/kafka
 setup-dev: setup $(STAMPS)/dev
 
 test: setup-dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 bench: setup-dev
 	@$(BIN)/python -m bench

@@ -76,9 +76,9 @@ class Relay:
             topics.feed_outage.name: Content.FEED,
             topics.operator_alert.name: Content.ALERT,
         }
-        self._to_begin, self._to_catch_up = set(contents), set(contents)
+        self._to_catch_up = set(contents)
         self._readers = [
-            TopicReader(settings, fan_out, hub, health, clock, topic, content, self._on_begun, self._on_caught_up)
+            TopicReader(settings, fan_out, hub, health, clock, topic, content, self._on_caught_up)
             for topic, content in contents.items()
         ]
 
@@ -88,18 +88,15 @@ class Relay:
             for reader in self._readers:
                 tasks.create_task(reader.run(stop))
 
-    def _on_begun(self, topic: str) -> None:
-        self._to_begin.discard(topic)
-        if not self._to_begin:
-            self._health.set_ready()
-
     def _on_caught_up(self, topic: str) -> None:
         self._to_catch_up.discard(topic)
         if not self._to_catch_up:
             self._fan_out.call(self._set_caught_up)
 
     def _set_caught_up(self) -> None:
+        """Ready only now: who came earlier would get a snapshot in which the last seconds are still missing."""
         self._hub.is_caught_up = True
+        self._health.set_ready()
 
 
 @dataclass
@@ -113,7 +110,6 @@ class TopicReader:
     clock: Clock
     topic: str
     content: Content
-    on_begun: Callable[[str], None]
     on_caught_up: Callable[[str], None]
     _state: TopicState | None = None
     _positions: dict[TopicPartition, int] = field(default_factory=dict)
@@ -158,7 +154,6 @@ class TopicReader:
             self._to_catch_up = ends
         log.info("reading", topic=self.topic, partitions=len(partitions))
         self.health.clear_problem("kafka")
-        self.on_begun(self.topic)
         return True
 
     async def _ask_state(self, stop: Stop) -> TopicState | None:

@@ -2,7 +2,9 @@
 
 A whole stack uses a third of a core for as long as it lives, whoever looks at it. So the files that share one come
 first and run on one worker, one after the other, and it is stopped behind the last of them (`conftest.py`).
-Long files come before short ones, else one worker waits at the end for the other's last file.
+Beside it run the tests of chaos and integration, which wait for most of their time; what keeps a core busy
+(simulation, type checker) comes when the browser's tests are over, and the short files last, else two workers wait for
+the third one's last file.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 STACK = "full_stack"
-FOLDERS = ("chaos", "simulation", "architecture", "integration", "unit")
+FOLDERS = ("chaos", "integration", "simulation", "architecture", "unit")
 
 
 @cache
