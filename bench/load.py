@@ -35,14 +35,14 @@ def processes(stack: StackProcess) -> dict[str, list[psutil.Process]]:
 
 
 def cpu_s(group: list[psutil.Process]) -> float:
-    """CPU seconds that the living processes of the group have used."""
+    """CPU seconds that the living processes of the group and those of their children that have ended have used."""
     total = 0.0
     for process in group:
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system
+        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -68,7 +68,6 @@ class Reading:
             ManualClock(),
             "candle",
             Content.CANDLE,
-            lambda _topic: None,
             self.caught_up.append,
         )
 
