@@ -27,6 +27,8 @@ CANDLEWIRE = Path(sys.executable).parent / "candlewire"
 READY_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 15.0
 POLL_S = 0.1
+#: For stacks whose candles nobody looks at: the past of one symbol costs three seconds of a processor.
+SHORT_PAST = {"SIM_HISTORY_DAYS": "3", "HISTORY_BARS": "60"}
 _T = TypeVar("_T")
 
 

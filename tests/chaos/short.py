@@ -9,6 +9,7 @@ from tests.chaos.network import link_is
 from tests.chaos.processes import connections_killed, engine_killed, kill_at, kill_at_random
 from tests.chaos.scenario import Kind, Scenario
 from tests.chaos.work import checkpoint_lost, late_bars, log_start_jumps
+from tests.stack_process import SHORT_PAST
 
 #: On a machine with all its cores busy the long form's limits would be judgements of the machine.
 LIMIT_S = 90.0
@@ -34,4 +35,4 @@ KINDS = (
 def short() -> Scenario:
     """One dose of each."""
     kinds = tuple(Kind(kind.name, 1, kind.apply, LIMIT_S, 4.0) for kind in KINDS)
-    return Scenario("SHORT", "one dose of everything", kinds, streams="kline_1s,kline_1m,trade")
+    return Scenario("SHORT", "one dose of everything", kinds, SHORT_PAST, streams="kline_1s,kline_1m,trade")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack_process import ROOT, StackProcess, free_port, wait_for
+from tests.stack_process import ROOT, SHORT_PAST, StackProcess, free_port, wait_for
 
 RECOVERY_DEADLINE_S = 90.0
 
@@ -25,13 +25,14 @@ def test_an_exchange_that_is_away_is_named_and_found_again(tmp_path: Path) -> No
         "SYMBOLS": "BTCUSDT",
         "STREAMS": "kline_1s",
         "RECONNECT_MAX_DELAY_S": "2",
+        **SHORT_PAST,
     }
     with StackProcess(tmp_path / "stack", **variables) as stack:
         assert stack.status()["source"] == "binance"
         wait_for("the words", lambda: any("cannot be reached" in line for line in stack.output), 30)
         names = {room["name"] for room in stack.status()["rooms"]}
         assert "exchange_sim" not in names
-        environment = {**os.environ, "SIM_PORT": str(port), "HEALTH_PORT": "0", "DATA_DIR": str(tmp_path / "sim")}
+        environment = {**os.environ, **SHORT_PAST, "SIM_PORT": str(port), "HEALTH_PORT": "0"}
         exchange = subprocess.Popen([sys.executable, "-m", "exchange_sim"], cwd=ROOT, env=environment)
         try:
             with stack.connect() as connection:

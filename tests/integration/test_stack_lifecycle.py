@@ -14,7 +14,7 @@ import pytest
 from stack.layout import Layout
 from stack.program import python_child
 from tests.conftest import Engines
-from tests.stack_process import CANDLEWIRE, ROOT, EnginesProcess, StackProcess, free_port, wait_for
+from tests.stack_process import CANDLEWIRE, ROOT, SHORT_PAST, EnginesProcess, StackProcess, free_port, wait_for
 
 GONE_DEADLINE_S = 30.0
 STOP_CONTRACT_S = 10.0
@@ -48,7 +48,8 @@ def none_left(data_dir: Path) -> bool:
 @pytest.fixture
 def whole(tmp_path: Path) -> Iterator[StackProcess]:
     """A whole stack of this test's own."""
-    with StackProcess(tmp_path / "stack", SOURCE="sim", SYMBOLS="top:3", SIM_SYMBOLS="20", STREAMS="kline_1s") as stack:
+    variables = {"SOURCE": "sim", "SYMBOLS": "top:3", "SIM_SYMBOLS": "20", "STREAMS": "kline_1s", **SHORT_PAST}
+    with StackProcess(tmp_path / "stack", **variables) as stack:
         yield stack
 
 
