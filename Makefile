@@ -14,6 +14,9 @@ export UV_CACHE_DIR := $(CURDIR)/.cache/uv
 export PIP_NO_CACHE_DIR := 1
 export npm_config_cache := $(CURDIR)/.cache/npm
 
+# Compiled modules are kept, in the checkout: without them a room compiles its libraries at each start, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run setup setup-dev test bench chaos lint lock
 .DEFAULT_GOAL := run
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -187,6 +189,17 @@ def test_the_image_runs_as_an_ordinary_user_without_development_packages() -> No
 def _installs() -> list[str]:
     text = " ".join(rest for stage in dockerfile_stages() for name, rest in stage if name == "RUN")
     return [part for part in text.split("&&") if "pip install" in part and " -e ." not in part]
+
+
+def test_the_image_holds_every_package_compiled(tmp_path: Path) -> None:
+    text = " ".join(rest for stage in dockerfile_stages() for name, rest in stage if name == "RUN")
+    [command] = [part.strip() for part in text.split("&&") if "compileall" in part]
+    _python, *arguments = shlex.split(command)
+    prefixed = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, env=prefixed, check=True, timeout=120)
+    compiled = {path.name for path in Path(f"{tmp_path}{ROOT}").glob("[!.]*") if any(path.rglob("*.pyc"))}
+    assert compiled == {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
+    assert all("--compile-bytecode" in part for part in _installs() if "-r requirements.lock" in part)
 
 
 def test_the_dockerfile_takes_uv_out_of_the_lock() -> None:
