@@ -2,14 +2,13 @@
 
 A whole stack uses a third of a core for as long as it lives, whoever looks at it. So the files that share one come
 first and run on one worker, one after the other, and it is stopped behind the last of them (`conftest.py`).
-Beside it run the tests of chaos and integration, which wait for most of their time; the simulation, which keeps a core
-busy and has a limit of its own, when the browser's tests are over and the others still wait; the short files last, else
-two workers wait for the third one's last file.
+Beside it run the tests of chaos and integration, which wait for most of their time. Short files come late, else two
+workers wait for the third one's last file; last the seeds of the simulation, which keep both cores busy by themselves
+and have a limit of their own.
 """
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -18,16 +17,8 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 STACK = "full_stack"
-#: Patterns of paths in the order in which their files run; a file counts where it is first found, others come last.
-ORDER = (
-    "tests/chaos/*",
-    "tests/integration/test_[a-l]*",
-    "tests/simulation/test_simulation_seeds.py",
-    "tests/integration/*",
-    "tests/simulation/*",
-    "tests/architecture/*",
-    "tests/unit/*",
-)
+FOLDERS = ("chaos", "integration", "simulation", "architecture", "unit")
+LAST = "tests/simulation/test_simulation_seeds.py"
 
 
 @cache
@@ -40,9 +31,12 @@ def shares_stack(path: str) -> bool:
 
 def rank(path: str) -> int:
     """Place of a file in the order; the files that share the stack are before all others."""
+    folder = Path(path).parts[1]
     if shares_stack(path):
         return -1
-    return next((place for place, pattern in enumerate(ORDER) if fnmatch(path, pattern)), len(ORDER))
+    if path == LAST:
+        return len(FOLDERS) + 1
+    return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
 
 
 class Schedule(LoadFileScheduling):

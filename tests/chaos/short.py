@@ -27,7 +27,7 @@ KINDS = (
     feed.bad_frames("bad_json", 5),
     feed.ordered("corrected closed bar", "corrected_kline", 2.0, count=5, stream="@kline_1s"),
     late_bars(),
-    log_start_jumps(),
+    log_start_jumps(3.0),
     checkpoint_lost(),
 )
 

@@ -121,13 +121,13 @@ def _servers(rig: Rig) -> str:
     return f"127.0.0.1:{rig.broker.target_port}"
 
 
-def log_start_jumps() -> Kind:
+def log_start_jumps(stopped_s: float = 8.0) -> Kind:
     """Records that the inserter has not read are gone when it starts."""
 
     def apply(rig: Rig) -> float:
         last = newest_gap(rig)
         pid = rig.signal("inserter", signal.SIGSTOP)
-        sleep_s(8.0)
+        sleep_s(stopped_s)
         topic = load_topics().kline_1s
         before = dict.fromkeys(range(topic.partitions), EVERYTHING)
         asyncio.run(own_topics.expire(_servers(rig), topic, before))
