@@ -77,6 +77,7 @@ class Relay:
             topics.operator_alert.name: Content.ALERT,
         }
         self._to_catch_up = set(contents)
+        health.set_waiting("reading what the topics hold")
         self._readers = [
             TopicReader(settings, fan_out, hub, health, clock, topic, content, self._on_caught_up)
             for topic, content in contents.items()
@@ -94,7 +95,7 @@ class Relay:
             self._fan_out.call(self._set_caught_up)
 
     def _set_caught_up(self) -> None:
-        """Ready only now: who came earlier would get a snapshot in which the last seconds are still missing."""
+        """Ready only now: in the snapshots before, the last seconds are still missing."""
         self._hub.is_caught_up = True
         self._health.set_ready()
 
@@ -152,6 +153,8 @@ class TopicReader:
         ends = await consumer.end_offsets(partitions)
         if self._to_catch_up is None:
             self._to_catch_up = ends
+        # A broker that lost power may have lost the newest records: its log would never come to the old end.
+        self._to_catch_up = {partition: min(end, ends[partition]) for partition, end in self._to_catch_up.items()}
         log.info("reading", topic=self.topic, partitions=len(partitions))
         self.health.clear_problem("kafka")
         return True

@@ -49,8 +49,9 @@ async def fetch(
 ) -> dict[TopicPartition, list[DefaultRecord]]:
     """What follows the positions, of those partitions that have something; waits for it at most MAX_WAIT_MS.
 
-    The partitions are of one topic and led by `leader`. Raises OffsetOutOfRangeError for a position outside the log,
-    any other KafkaError (the leader has moved, the topic is gone, no answer) for a reader to begin again.
+    The partitions are of one topic and led by `leader`; nobody writes transactions to it (a control batch at the end
+    would be fetched for ever). Raises OffsetOutOfRangeError for a position outside the log, any other KafkaError (the
+    leader has moved, the topic is gone, no answer) for a reader to begin again.
     """
     topic = next(iter(positions)).topic
     wanted = [(partition.partition, offset, PARTITION_BYTES) for partition, offset in positions.items()]

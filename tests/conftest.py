@@ -124,7 +124,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> schedule.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that share the stack first, then the long ones."""
+    """In the order of the schedule, with one worker or several."""
     items.sort(key=lambda item: schedule.rank(item.nodeid.partition("::")[0]))
 
 

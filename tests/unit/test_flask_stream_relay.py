@@ -14,7 +14,7 @@ import pytest
 from flask_stream.fan_out import FanOut
 from flask_stream.hub import Hub, Record
 from flask_stream.names import Content
-from flask_stream.relay import TopicReader
+from flask_stream.relay import Relay, TopicReader
 from flask_stream.settings import StreamSettings
 from runtime.clock import ManualClock
 from runtime.health import Health
@@ -146,3 +146,28 @@ def test_it_is_caught_up_only_behind_what_it_has_read(reading: Reading, monkeypa
     with pytest.raises(ConnectionError):
         asyncio.run(reading.reader._follow(cast(KafkaConsumer, None), 0, [FIRST, SECOND]))
     assert offered_when_told == [1]
+
+
+def test_a_log_that_lost_its_end_while_it_was_read_can_be_caught_up_with(reading: Reading) -> None:
+    reading.begin(Log({FIRST: 0, SECOND: 0}, {FIRST: 50, SECOND: 50}))
+    reading.reader._positions |= {FIRST: 40, SECOND: 50}
+    reading.begin(Log({FIRST: 0, SECOND: 0}, {FIRST: 45, SECOND: 60}))
+    reading.reader._positions[FIRST] = 45
+    reading.judge()
+    assert reading.caught_up == ["candle"]
+
+
+def test_it_is_ready_when_the_fan_out_has_what_every_topic_held() -> None:
+    fan_out, hub, health = Calls(), Hub(linger_ms=0), Health("relay")
+    relay = Relay(StreamSettings(), cast(FanOut, fan_out), hub, health, ManualClock())
+    *first, last = sorted(relay._to_catch_up)
+    for topic in first:
+        relay._on_caught_up(topic)
+    assert not fan_out.made
+    relay._on_caught_up(last)
+    status, told = health.report(readiness=True)
+    assert status == 503
+    assert "reading what the topics hold" in str(told)
+    fan_out.made[0]()
+    assert health.report(readiness=True)[0] == 200
+    assert hub.is_caught_up
