@@ -183,17 +183,21 @@ def test_the_image_runs_as_an_ordinary_user_without_development_packages() -> No
     assert users
     assert users[-1] not in ("root", "0")
     assert "requirements-dev" not in (ROOT / "Dockerfile").read_text("utf-8")
+    assert len(_installs()) == 2
     assert all("--require-hashes" in part for part in _installs())
 
 
 def _installs() -> list[str]:
-    text = " ".join(rest for stage in dockerfile_stages() for name, rest in stage if name == "RUN")
-    return [part for part in text.split("&&") if "pip install" in part and " -e ." not in part]
+    return [part for part in _run_commands() if "pip install" in part and " -e ." not in part]
+
+
+def _run_commands() -> list[str]:
+    text = " && ".join(rest for stage in dockerfile_stages() for name, rest in stage if name == "RUN")
+    return [part.strip() for part in text.split("&&")]
 
 
 def test_the_image_holds_every_package_compiled(tmp_path: Path) -> None:
-    text = " ".join(rest for stage in dockerfile_stages() for name, rest in stage if name == "RUN")
-    [command] = [part.strip() for part in text.split("&&") if "compileall" in part]
+    [command] = [part for part in _run_commands() if "compileall" in part]
     _python, *arguments = shlex.split(command)
     prefixed = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
     subprocess.run([sys.executable, *arguments], cwd=ROOT, env=prefixed, check=True, timeout=120)
