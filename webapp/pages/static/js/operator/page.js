@@ -164,7 +164,7 @@ function wire() {
     tick();
   });
   for (const legend of ["complete", "exchange", "repaired", "gap", "absent"]) {
-    const words = { complete: "complete", exchange: "from the exchange's REST", repaired: "repaired", gap: "missing", absent: "exchange has no data" }[legend];
+    const words = { complete: "complete", exchange: "from the exchange's REST", repaired: "in part from REST", gap: "missing", absent: "exchange has no data" }[legend];
     const entry = make("span", {}, make("i"), words);
     entry.dataset.mark = legend;
     byId("strip-legend").append(entry);
