@@ -65,6 +65,11 @@ def test_how_it_looks_and_that_every_part_tells_something(
     # The formula with its terms, on demand and by keyboard.
     page.locator("#topics-table tr[data-key='kline_1s'] button").press("Enter")
     expect(page.locator("#topics-table tr[data-key='kline_1s'] .terms")).to_contain_text("retention")
+    # What can be done about a room, and nothing that cannot.
+    for room, tools in {"inserter": ["History", "Pause…"], "flask_stream": ["History"]}.items():
+        row = page.locator(f"#rooms-table tr[data-key='{room}']")
+        row.locator("button.row-name").press("Enter")
+        expect(row.locator(".row-tools button")).to_have_text(tools)
     expect(page.locator("footer a[href='/operator']")).to_be_visible()
 
 

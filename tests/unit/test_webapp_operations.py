@@ -256,6 +256,8 @@ def test_restarts_are_counted_by_the_start_of_the_process() -> None:
     assert (away.state, away.ready, away.memory_bytes, away.remedy) == ("bad", False, None, remedies.logs("inserter"))
     again = rooms.row(answer(2000.0, 0.1), 15.0, {"inserter": True})
     assert (again.restarts, again.cpu_share, again.state, again.is_paused) == (None, None, "bad", True)
+    assert again.can_pause
+    assert not rooms.row(Scrape("flask_stream", error="refused"), 15.0, {}).can_pause
     rooms.restore({"inserter": (900_000, 4)})
     assert rooms.row(answer(2000.0, 0.2), 20.0, None).restarts == 6
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from runtime.operations.catalogue import PAUSABLE_ROOMS
 from webapp.operations import remedies
 from webapp.operations.scrape import Scrape
 from webapp.operations.snapshot import RoomRow
@@ -52,6 +53,7 @@ class RoomHistory:
                 started_at_ms=None,
                 restarts=self._restarts(seen),
                 last_error=scrape.error,
+                can_pause=scrape.room in PAUSABLE_ROOMS,
                 is_paused=is_paused,
                 remedy=remedies.logs(scrape.room),
             )
@@ -77,6 +79,7 @@ class RoomHistory:
             cpu_share=cpu_share,
             memory_bytes=None if memory is None else int(memory),
             last_error=scrape.last_error,
+            can_pause=scrape.room in PAUSABLE_ROOMS,
             is_paused=is_paused,
             remedy=remedy,
         )

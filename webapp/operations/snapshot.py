@@ -107,6 +107,7 @@ class RoomRow(msgspec.Struct, frozen=True, kw_only=True):
     cpu_share: float | None = None
     memory_bytes: int | None = None
     last_error: str | None = None
+    can_pause: bool = False
     is_paused: bool | None = None
     remedy: Remedy | None = None
 

@@ -66,11 +66,15 @@ const tables = {
     details: (row) => [["Reasons", row.reasons?.join("; ") || "none"], ["Last error", row.last_error ?? "none"], ["Started", moment(row.started_at_ms ?? NaN)]],
     buttons: (row) => [
       { label: "History", press: () => showHistory(`room:${row.name}`) },
-      row.is_paused ? { label: "Resume…", press: () => act("resume", { room: row.name }) } : { label: "Pause…", press: () => act("pause", { room: row.name }) },
+      ...(row.can_pause ? [pauseButton(row)] : []),
     ],
   }),
   hops: new Rows(byId("hops-table"), HOP_COLUMNS, { keyOf: (row) => row.hop, empty: "No hop has been measured yet." }),
 };
+
+function pauseButton({ name, is_paused: isPaused }) {
+  return isPaused ? { label: "Resume…", press: () => act("resume", { room: name }) } : { label: "Pause…", press: () => act("pause", { room: name }) };
+}
 
 function act(action, given) {
   byId("hour-dialog").close();
@@ -81,7 +85,7 @@ function act(action, given) {
 function choices(name) {
   const { answer } = seen;
   if (name === "symbol") return strip.symbols;
-  if (name === "room") return (answer?.rooms ?? []).map((room) => room.name);
+  if (name === "room") return (answer?.rooms ?? []).filter((room) => room.can_pause).map((room) => room.name);
   if (name === "topic") return (answer?.topics ?? []).map((topic) => topic.topic);
   return [];
 }
