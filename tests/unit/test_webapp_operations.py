@@ -45,7 +45,7 @@ from webapp.operations.topics import TopicRates
 from webapp.operations.verdict import with_alerts
 
 NOW_MS = 1_795_219_200_000
-LIMITS = Limits(headroom_s=300, stale_s=30, dead_letter_share=0.01, disk_free_share=0.1)
+LIMITS = Limits(headroom_s=300, stale_s=30, dead_letter_share=0.01)
 KEY = Key("disk", "system")
 BAD = Findings({KEY: Finding("full", "candlewire doctor")})
 GOOD = Findings()
@@ -61,7 +61,7 @@ def snapshot(headroom_s: float | None = 900.0, broker: Any = "up", **data: Any) 
         "last_roll_up_at_ms": NOW_MS,
         "books": [],
         "relay": Relay(),
-        "disk": Disk(path_label="DATA_DIR", free_bytes=50, total_bytes=100),
+        "disk": Disk(path_label="DATA_DIR", free_bytes=50, total_bytes=100, low_bytes=10),
     }
     reader = ReaderRow(room="inserter", topic="kline_1s", partition=0, checkpoint_offset=1, headroom_seconds=headroom_s)
     return Snapshot(
@@ -170,7 +170,7 @@ def test_what_stood_before_is_told_though_the_first_answer_came_too_late(monkeyp
         (snapshot(headroom_s=0.0), [], 1.0, {"headroom"}),
         (snapshot(), ["BTCUSDT"], 1.0, {"stale_feed"}),
         (snapshot(), ["BTCUSDT"], 31.0, {"stale_feed"}),
-        (snapshot(disk=Disk(path_label="D", free_bytes=9, total_bytes=100)), [], 1.0, {"disk"}),
+        (snapshot(disk=Disk(path_label="D", free_bytes=9, total_bytes=100, low_bytes=10)), [], 1.0, {"disk"}),
         (snapshot(dead_letters=DeadLetters(share=0.02)), [], 1.0, {"dead_letters"}),
         (snapshot(audit=Audit(different=1, needs_person=[{"symbol": "A"}])), [], 1.0, {"audit_difference"}),
         (snapshot(audit=Audit(different=0, needs_person=[{"symbol": "A"}] * 20)), [], 1.0, {"audit_difference"}),

@@ -29,7 +29,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     headroom_s: float
     stale_s: float
     dead_letter_share: float
-    disk_free_share: float
 
 
 class Key(NamedTuple):
@@ -85,9 +84,9 @@ def judge(
             f"{share:.2%} of what came in the last minutes cannot be used", remedies.logs("inserter").command
         )
     disk = data.disk
-    if not disk.total_bytes or disk.free_bytes is None:
+    if disk.free_bytes is None or not disk.total_bytes:
         found.unknown.add("disk")
-    elif disk.free_bytes < limits.disk_free_share * disk.total_bytes:
+    elif disk.is_low:
         found.bad[Key("disk", SYSTEM)] = Finding(
             f"{disk.free_bytes / disk.total_bytes:.1%} of the disk of {disk.path_label} is free",
             remedies.DOCTOR.command,

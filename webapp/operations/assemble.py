@@ -66,6 +66,7 @@ class Bounds:
     has_seconds: bool
     headroom_s: float
     data_dir: Path
+    disk_free_share: float
 
 
 @dataclass
@@ -107,7 +108,7 @@ def assemble(
         readers=readers,
         rooms=rooms,
         hops=memory.hops.rows(answers.scrapes),
-        data=_data(answers, memory, bounds.data_dir),
+        data=_data(answers, memory, bounds),
         alerts=[],
     )
 
@@ -164,7 +165,7 @@ def _troubles(rooms: Sequence[RoomRow], topics: Sequence[TopicRow]) -> list[str]
     return found
 
 
-def _data(answers: Answers, memory: Memory, data_dir: Path) -> Data:
+def _data(answers: Answers, memory: Memory, bounds: Bounds) -> Data:
     stored = answers.stored
     letters = stored.dead_letters if stored is not None else DeadLetters()
     return Data(
@@ -174,7 +175,7 @@ def _data(answers: Answers, memory: Memory, data_dir: Path) -> Data:
         last_roll_up_at_ms=stored.last_roll_up_at_ms if stored is not None else None,
         books=[],
         relay=_relay(answers.scrapes.get("flask_stream")),
-        disk=disk_of(data_dir),
+        disk=_disk(bounds),
     )
 
 
@@ -202,14 +203,16 @@ def _relay(scrape: Scrape | None) -> Relay:
     return Relay(clients=clients, queue_bytes=queued, conflated_total=conflated, disconnects=gone)
 
 
-def disk_of(data_dir: Path) -> Disk:
+def _disk(bounds: Bounds) -> Disk:
     """The file system that the directory is on, or would be made on."""
-    there = next((path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists()), None)
+    data_dir = bounds.data_dir.absolute()
+    there = next((path for path in (data_dir, *data_dir.parents) if path.exists()), None)
     try:
         usage = shutil.disk_usage(there or "/")
     except OSError:
         return Disk(path_label=DISK_LABEL)
-    return Disk(path_label=DISK_LABEL, free_bytes=usage.free, total_bytes=usage.total)
+    low_bytes = int(bounds.disk_free_share * usage.total)
+    return Disk(path_label=DISK_LABEL, free_bytes=usage.free, total_bytes=usage.total, low_bytes=low_bytes)
 
 
 def broker_row(error: str | None) -> EngineRow:

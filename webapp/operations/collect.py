@@ -78,12 +78,12 @@ class Collector:
             has_seconds="kline_1s" in split_list(settings.streams),
             headroom_s=settings.operator_headroom_s,
             data_dir=settings.data_dir,
+            disk_free_share=settings.operator_disk_free_share,
         )
         self._limits = Limits(
             headroom_s=settings.operator_headroom_s,
             stale_s=settings.operator_stale_s,
             dead_letter_share=settings.operator_dead_letter_share,
-            disk_free_share=settings.operator_disk_free_share,
         )
         self._memory = assemble.Memory()
         self._book = AlertBook()

@@ -131,11 +131,19 @@ class Relay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
-    """The file system of DATA_DIR."""
+    """The file system of DATA_DIR. Less free than `low_bytes` is an alert."""
 
     path_label: str
     free_bytes: int | None = None
     total_bytes: int | None = None
+    low_bytes: int | None = None
+
+    @property
+    def is_low(self) -> bool | None:
+        """None = not known."""
+        if self.free_bytes is None or self.low_bytes is None:
+            return None
+        return self.free_bytes < self.low_bytes
 
 
 class OpenGaps(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ import { NA, bytes, count, seconds } from "./words.js";
 
 const MAX_LETTERS = 50;
 const MAX_PREVIEW = 400;
-const LOW_DISK = 0.1;
 const EXACT = new Set(["exact", "ok", "live", "synced"]);
 
 const sum = (table) => (table ? Object.values(table).reduce((total, value) => total + value, 0) : null);
@@ -18,7 +17,6 @@ const stateOf = (value, isBad) => (known(value) ? (isBad ? "bad" : "ok") : "unkn
 /** [{ id, name, value, more, state, remedy }] of what `data` says; what is not known is N/A. */
 export function figuresOfData(data, nowMs) {
   const { open_gaps: gaps = {}, audit = {}, dead_letters: letters = {}, relay = {}, disk = {}, books = null } = data ?? {};
-  const free = disk.total_bytes ? disk.free_bytes / disk.total_bytes : null;
   const rolledMs = data?.last_roll_up_at_ms ?? null;
   const needy = audit.needs_person?.length ?? 0;
   const inexact = books?.filter((book) => book.is_exact === false || (book.state && !EXACT.has(book.state))) ?? [];
@@ -42,7 +40,7 @@ export function figuresOfData(data, nowMs) {
     { id: "drops", name: "Disconnects", value: count(sum(relay.disconnects)), more: relay.disconnects ? named(relay.disconnects) : "", state: stateOf(sum(relay.disconnects), false) },
     {
       id: "disk", name: "Disk", value: known(disk.free_bytes) ? `${bytes(disk.free_bytes)} free` : NA, more: known(disk.total_bytes) ? `of ${bytes(disk.total_bytes)}, ${disk.path_label}` : "",
-      state: stateOf(free, free < LOW_DISK), remedy: { command: "candlewire doctor", effect: "says what of this machine is short; candlewire retention what the topics take" },
+      state: stateOf(disk.low_bytes, disk.free_bytes < disk.low_bytes), remedy: { command: "candlewire doctor", effect: "says what of this machine is short; candlewire retention what the topics take" },
     },
   ];
 }
