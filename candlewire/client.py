@@ -39,10 +39,9 @@ LEAST_MS: Final = 100_000_000_000
 PAGE_ROWS: Final = 1_000
 #: Up to so many candles pages cost the server less than an export.
 PAGED_ROWS: Final = 5_000
-#: Ranges that one answer of the server may span, and gaps it may list.
+#: Ranges that one answer of the server may span.
 COMPLETENESS_PAGE_MS: Final = 31 * DAY_MS
 GAPS_PAGE_MS: Final = 366 * DAY_MS
-MAX_GAPS: Final = 5_000
 #: A call waits so long for a used-up weight, not longer.
 MAX_RETRY_AFTER_S: Final = 60
 #: Answers that may be right in a moment.
@@ -185,12 +184,12 @@ class Client:
         waiting = list(_slices(symbol, start, end, GAPS_PAGE_MS))
         while waiting:
             query = waiting.pop()
-            found = self._get("/api/v1/gaps", query)["gaps"]
+            found = self._get("/api/v1/gaps", query)
             middle = (query["from"] + query["to"]) // 2
-            if len(found) >= MAX_GAPS and query["from"] < middle:
+            if found["is_cut"] and query["from"] < middle:
                 waiting += [{**query, "to": middle}, {**query, "from": middle}]
             else:
-                rows |= {gap["id"]: _row(gap, GAPS) for gap in found}
+                rows |= {gap["id"]: _row(gap, GAPS) for gap in found["gaps"]}
         oldest_first = sorted(rows.values(), key=lambda row: (row[3], row[0]))
         return as_frame(table_of(GAPS, oldest_first), frame)
 

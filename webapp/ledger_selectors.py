@@ -27,12 +27,13 @@ def _since_ms(moment: Any) -> int | None:
     return None if moment is None else (moment - EPOCH) // (to_time(1) - EPOCH)
 
 
-def gaps(symbol: str | None, from_ms: int, to_ms: int) -> list[dict[str, object]]:
-    """Gap rows that overlap the range, oldest first, at most MAX_GAPS."""
+def gaps(symbol: str | None, from_ms: int, to_ms: int) -> tuple[list[dict[str, Any]], bool]:
+    """Gap rows that overlap the range, oldest first, at most MAX_GAPS; and whether there are more."""
     found = KlineGap.objects.filter(from_time__lt=to_time(to_ms), to_time__gt=to_time(from_ms))
     if symbol is not None:
         found = found.filter(symbol=symbol)
-    return [_gap_row(gap) for gap in found.order_by("from_time", "id")[:MAX_GAPS]]
+    rows = [_gap_row(gap) for gap in found.order_by("from_time", "id")[: MAX_GAPS + 1]]
+    return rows[:MAX_GAPS], len(rows) > MAX_GAPS
 
 
 def newest_open_gaps(limit: int) -> list[dict[str, object]]:
@@ -40,7 +41,7 @@ def newest_open_gaps(limit: int) -> list[dict[str, object]]:
     return [_gap_row(gap) for gap in KlineGap.objects.filter(state="open").order_by("-detected_at", "-id")[:limit]]
 
 
-def _gap_row(gap: KlineGap) -> dict[str, object]:
+def _gap_row(gap: KlineGap) -> dict[str, Any]:
     return {
         "id": gap.id,
         "symbol": gap.symbol,
@@ -75,7 +76,7 @@ def minutes(
         order by open_time
     """
     stored = fetch(query, [symbol, interval.value, to_time(interval.floor(from_ms)), to_time(to_ms)])
-    found: list[dict[str, Any]] = gaps(symbol, from_ms, to_ms)
+    found, _ = gaps(symbol, from_ms, to_ms)
     touched: dict[int, set[str]] = {}
     for gap in found:
         first_ms = interval.floor(max(gap["from_time_ms"], from_ms))

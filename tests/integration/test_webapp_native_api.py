@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from aggregator.completeness import mark_uncounted, recount
-from market.interval import HOUR_MS, MINUTE_MS, Interval
+from market.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from runtime.database import connect
 from runtime.kafka_client import load_topics, new_producer
 from tests.conftest import Engines, with_database
@@ -200,6 +200,21 @@ def test_gaps_by_range(webapp: WebappProcess) -> None:
     assert gaps(END_MS - HOUR_MS, END_MS) == [GAP[0], ABSENT[0]]
     assert gaps(GAP[1], END_MS) == [ABSENT[0]]
     assert gaps(GAP[1] - 1, GAP[1]) == [GAP[0]]
+
+
+def test_more_gaps_than_an_answer_holds_are_told(webapp: WebappProcess, module_database: str) -> None:
+    first_ms = END_MS - 40 * DAY_MS
+    with psycopg.connect(module_database) as connection:
+        connection.execute(
+            "insert into kline_gap (symbol, from_time, to_time, cause, state) select 'MANYUSDT', at,"
+            " at + interval '1 second', 'silence', 'repaired' from generate_series(%s::timestamptz,"
+            " %s::timestamptz + interval '5000 minutes', interval '1 minute') at",
+            [moment(first_ms), moment(first_ms)],
+        )
+    query = {"from": str(first_ms)}
+    for minutes, is_cut in ((5_000, False), (5_001, True)):
+        body = get(webapp, "gaps", **query, to=str(first_ms + minutes * MINUTE_MS))
+        assert (len(body["gaps"]), body["is_cut"]) == (5_000, is_cut)
 
 
 async def write_record(engines: Engines) -> None:

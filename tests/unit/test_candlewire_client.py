@@ -122,7 +122,7 @@ def test_what_may_pass_is_tried_again_within_a_bound(waits: list[float]) -> None
     def broken(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("nobody listens", request=request)
 
-    good = httpx.Response(200, json={"gaps": []})
+    good = httpx.Response(200, json={"gaps": [], "is_cut": False})
     client, asked = client_of(httpx.Response(503), httpx.Response(429, headers={"Retry-After": "7"}), broken, good)
     assert client.gaps("BTCUSDT", START_MS, END_MS, frame="arrow").num_rows == 0
     assert (len(asked), len(waits), waits[1]) == (4, 3, 7)
@@ -195,8 +195,9 @@ def test_more_gaps_than_an_answer_holds_are_asked_for_in_halves() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         first, end = (int(request.url.params[name]) for name in ("from", "to"))
-        some = range(5_000) if end - first > DAY_MS // 2 else range(10) if first == START_MS else range(5, 15)
-        return httpx.Response(200, json={"gaps": [gap(number) for number in some]})
+        is_cut = end - first > DAY_MS // 2
+        some = range(3) if is_cut else range(10) if first == START_MS else range(5, 15)
+        return httpx.Response(200, json={"gaps": [gap(number) for number in some], "is_cut": is_cut})
 
     client, asked = client_of(answer)
     assert client.gaps(None, START_MS, END_MS, frame="arrow").column("id").to_pylist() == list(range(15))

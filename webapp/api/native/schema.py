@@ -154,7 +154,12 @@ GAPS: Final = operation(
     "Gaps",
     "The gap ledger",
     [_symbol(required=False), *_range("a day", "366 days")],
-    {"from_ms": s.IntegerField(), "to_ms": s.IntegerField(), "gaps": _many("Gap", _GAP_FIELDS)},
+    {
+        "from_ms": s.IntegerField(),
+        "to_ms": s.IntegerField(),
+        "gaps": _many("Gap", _GAP_FIELDS),
+        "is_cut": s.BooleanField(help_text="there are more than are listed"),
+    },
 )
 #: What names a series of stored bars, asked for and answered.
 _OF_SERIES: Final = (_symbol(required=True), _interval([i.value for i in STORED_INTERVALS], "1m"))

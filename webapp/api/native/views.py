@@ -78,9 +78,11 @@ class GapsView(NativeView):
 
     @extend_schema(**schema.GAPS)
     def get(self, request: Request) -> Response:
-        """Gaps that overlap the range, oldest first (at most 5,000); by default the last day."""
+        """Gaps that overlap the range, oldest first (at most 5,000: `is_cut` says that there are more, ask for less
+        of the range); by default the last day."""
         symbol, from_ms, to_ms = _range(request, DAY_MS, MAX_GAPS_MS)
-        return answer({"from_ms": from_ms, "to_ms": to_ms, "gaps": ledger.gaps(symbol, from_ms, to_ms)})
+        gaps, is_cut = ledger.gaps(symbol, from_ms, to_ms)
+        return answer({"from_ms": from_ms, "to_ms": to_ms, "gaps": gaps, "is_cut": is_cut})
 
 
 class MinutesView(NativeView):

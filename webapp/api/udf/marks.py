@@ -64,7 +64,7 @@ def _asked(query: QueryDict) -> tuple[str, Interval, int, int]:
 
 
 def _gaps(symbol: str, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = ledger_gaps(symbol, from_ms, to_ms)
+    found, _ = ledger_gaps(symbol, from_ms, to_ms)
     return found
 
 
