@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
-import ccxt.async_support as ccxt
 import pytest
 import pytest_asyncio
 from binance import AsyncClient, BinanceSocketManager
@@ -320,6 +319,8 @@ async def test_python_binance_unmodified(exchange: RunningExchange) -> None:
 
 
 async def test_ccxt_unmodified(exchange: RunningExchange) -> None:
+    import ccxt.async_support as ccxt  # not above: every worker of a run reads this file, and it takes seconds
+
     client = ccxt.binance({"options": {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}}})
     try:
         client.urls["api"]["public"] = address(exchange, "/api/v3", "http")

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
-import ccxt.pro
 import pytest
 from binance import AsyncClient, BinanceSocketManager
 from websockets.asyncio.client import connect
@@ -167,6 +166,8 @@ async def test_python_binance(relay: RelayProcess, engines: Engines) -> None:
 
 
 async def test_ccxt(relay: RelayProcess, engines: Engines) -> None:
+    import ccxt.pro  # not above: every worker of a run reads this file, and it takes seconds
+
     exchange = ccxt.pro.binance({"newUpdates": True})
     exchange.urls["api"]["ws"]["spot"] = relay.url("/ws")
     base = SYMBOL.removesuffix("USDT")
