@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
@@ -23,7 +21,7 @@ from market.interval import DAY_MS, HOUR_MS, MINUTE_MS, Interval
 from runtime.database import connect
 from runtime.kafka_client import load_topics, new_producer
 from tests.conftest import Engines, with_database
-from tests.stack_process import free_port, wait_for
+from tests.stack_process import wait_for
 from tests.webapp_process import (
     DEADLINE_S,
     END_MS,
@@ -381,19 +379,6 @@ def test_generated_requests_are_answered_as_documented(webapp: WebappProcess) ->
     )
     assert result.returncode == 0, result.stdout
     assert "database_error" not in webapp.log.read_text("utf-8")
-
-
-def test_it_waits_for_the_database_and_stops_meanwhile(engines: Engines, tmp_path: Path) -> None:
-    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
-    variables = {"DATABASE_URL": nowhere, "ANALYST_DATABASE_URL": ""}
-    with run_webapp(engines.environment, tmp_path / "log", **variables) as process:
-        wait_for("the reason", lambda: "database" in " ".join(process.readiness()[1]), DEADLINE_S)
-        answer = httpx.get(f"{process.url}/api/v3/ticker/price", timeout=DEADLINE_S)
-        assert (answer.status_code, answer.json()["code"]) == (503, -1001)
-        problem = httpx.get(f"{process.url}/api/v1/symbols", timeout=DEADLINE_S)
-        assert (problem.status_code, problem.headers["Content-Type"]) == (503, "application/problem+json")
-        process.process.send_signal(signal.SIGTERM)
-        assert process.process.wait(DEADLINE_S) == 0
 
 
 def test_half_a_request_holds_no_thread_for_ever(tmp_path: Path) -> None:

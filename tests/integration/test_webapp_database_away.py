@@ -1,11 +1,13 @@
-"""Pages while the database is away: one of ours, styled, that asks again; never a stack trace, never plain text."""
+"""The web application while the database is away: pages of ours that ask again, answers in their dialect, a stop."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import httpx
 
+from tests.conftest import Engines
 from tests.stack_process import free_port, wait_for
 from tests.webapp_process import DEADLINE_S, run_webapp
 
@@ -26,3 +28,16 @@ def test_a_page_says_that_the_database_is_away_and_asks_again(tmp_path: Path) ->
         refused = httpx.post(f"{process.url}/api/v1/operator/actions/pause", json={"confirm": True}, timeout=DEADLINE_S)
         assert (refused.status_code, refused.headers["Content-Type"]) == (403, "application/problem+json")
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_it_waits_for_the_database_and_stops_meanwhile(engines: Engines, tmp_path: Path) -> None:
+    nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
+    variables = {"DATABASE_URL": nowhere, "ANALYST_DATABASE_URL": ""}
+    with run_webapp(engines.environment, tmp_path / "log", **variables) as process:
+        wait_for("the reason", lambda: "database" in " ".join(process.readiness()[1]), DEADLINE_S)
+        answer = httpx.get(f"{process.url}/api/v3/ticker/price", timeout=DEADLINE_S)
+        assert (answer.status_code, answer.json()["code"]) == (503, -1001)
+        problem = httpx.get(f"{process.url}/api/v1/symbols", timeout=DEADLINE_S)
+        assert (problem.status_code, problem.headers["Content-Type"]) == (503, "application/problem+json")
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(DEADLINE_S) == 0
