@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.repair_plan import CALL_SECONDS, DueGap, next_call
-from exchange_sim.bad_rows import spoil
+from exchange_sim.bad_rows import RowFault, spoil
 from market.aggregate_trades import decode_aggregate_trades, require_unbroken, single_trades
 from market.binance_codec import decode_rest_klines
 from market.errors import BadFrame
@@ -55,9 +55,9 @@ def test_a_good_answer_is_taken_without_the_forming_row() -> None:
         ("inverted", "low..high"),
     ],
 )
-def test_one_bad_row_refuses_all(how: str, reason: str) -> None:
+def test_one_bad_row_refuses_all(how: RowFault, reason: str) -> None:
     with pytest.raises(BadFrame, match=reason):
-        closed_rows(decoded(spoil(body(9), how)), START_MS, START_MS + 9_000, NOW_MS)  # type: ignore[arg-type]
+        closed_rows(decoded(spoil(body(9), how)), START_MS, START_MS + 9_000, NOW_MS)
 
 
 def test_rows_nobody_asked_for_are_refused() -> None:

@@ -84,9 +84,9 @@ def judge(
             f"{share:.2%} of what came in the last minutes cannot be used", remedies.logs("inserter").command
         )
     disk = data.disk
-    if disk.free_bytes is None or not disk.total_bytes:
+    if disk.free_bytes is None or disk.low_bytes is None or not disk.total_bytes:
         found.unknown.add("disk")
-    elif disk.is_low:
+    elif disk.free_bytes < disk.low_bytes:
         found.bad[Key("disk", SYSTEM)] = Finding(
             f"{disk.free_bytes / disk.total_bytes:.1%} of the disk of {disk.path_label} is free",
             remedies.DOCTOR.command,

@@ -138,13 +138,6 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     total_bytes: int | None = None
     low_bytes: int | None = None
 
-    @property
-    def is_low(self) -> bool | None:
-        """None = not known."""
-        if self.free_bytes is None or self.low_bytes is None:
-            return None
-        return self.free_bytes < self.low_bytes
-
 
 class OpenGaps(msgspec.Struct, frozen=True, kw_only=True):
     """Gaps that wait for their repair; `newest` as /api/v1/gaps gives them."""

@@ -64,8 +64,7 @@ def _asked(query: QueryDict) -> tuple[str, Interval, int, int]:
 
 
 def _gaps(symbol: str, from_ms: int, to_ms: int) -> list[dict[str, Any]]:
-    found, _ = ledger_gaps(symbol, from_ms, to_ms)
-    return found
+    return ledger_gaps(symbol, from_ms, to_ms)[0]
 
 
 def _gap_mark(gap: dict[str, Any], interval: Interval) -> Mark:

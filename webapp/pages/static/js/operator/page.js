@@ -73,7 +73,8 @@ const tables = {
 };
 
 function pauseButton({ name, is_paused: isPaused }) {
-  return isPaused ? { label: "Resume…", press: () => act("resume", { room: name }) } : { label: "Pause…", press: () => act("pause", { room: name }) };
+  const [action, label] = isPaused ? ["resume", "Resume…"] : ["pause", "Pause…"];
+  return { label, press: () => act(action, { room: name }) };
 }
 
 function act(action, given) {
