@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import TypeVar
 
 import psycopg
@@ -45,6 +46,7 @@ __all__ = [
     "connect_async",
     "connect_when_ready",
     "dict_row",
+    "has_hung_up",
     "is_retryable",
     "parse_url",
     "sql",
@@ -100,6 +102,16 @@ def bound_answers(connection: Connection[TupleRow], statement_timeout_ms: int) -
             raise OperationalError(f"the database has not answered for {timeout_s:.0f} s") from error
 
     vars(connection)["wait"] = bounded_wait
+
+
+def has_hung_up(connection: Connection[TupleRow]) -> bool:
+    """Whether an idle connection is lost, without a question: between two queries a server says nothing, unless it
+    ends. One that falls silent is not found here but ended by `bound_answers`."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def connect_async(

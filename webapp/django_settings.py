@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "webapp" / "pages"
 READ_TIMEOUT_MS = 5_000
 MIGRATE_TIMEOUT_MS = 120_000
+#: A query that one connection is asked so often is prepared there.
+PREPARE_AFTER = 5
 YEAR_S = 365 * 24 * 3600
 
 DEBUG = False
@@ -48,8 +50,8 @@ TEMPLATES = [
 ]
 
 
-def _database(url: str, options: str) -> dict[str, object]:
-    """A libpq URL as Django wants it; a connection lives as long as its thread, checked before each request."""
+def _database(url: str, options: str, **driver: object) -> dict[str, object]:
+    """A libpq URL as Django wants it; a connection lives as long as its thread (apps.py drops a lost one)."""
     parts = parse_url(url)
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -58,9 +60,8 @@ def _database(url: str, options: str) -> dict[str, object]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
-        "OPTIONS": {**parts, "application_name": "webapp", "connect_timeout": 3, "options": options},
+        "OPTIONS": {**parts, "application_name": "webapp", "connect_timeout": 3, "options": options, **driver},
         "CONN_MAX_AGE": None,
-        "CONN_HEALTH_CHECKS": True,
         "DISABLE_SERVER_SIDE_CURSORS": True,
     }
 
@@ -73,6 +74,9 @@ DATABASES = {
         # Queries of one transaction see one snapshot; single queries are their own.
         f"-c statement_timeout={READ_TIMEOUT_MS} -c default_transaction_read_only=on "
         "-c default_transaction_isolation=repeatable\\ read",
+        # To parse and plan the text of a query anew takes the server longer than to read a thousand rows.
+        server_side_binding=True,
+        prepare_threshold=PREPARE_AFTER,
     ),
 }
 STATEMENT_TIMEOUT_MS = {"default": MIGRATE_TIMEOUT_MS, "reader": READ_TIMEOUT_MS}

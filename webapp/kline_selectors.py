@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from market.interval import Interval
@@ -86,6 +87,7 @@ def native_klines(symbol: str, interval: Interval, page: Page) -> Rows:
     return fetch(*page.sql(native_columns(interval), symbol, interval))
 
 
+@cache
 def native_columns(interval: Interval) -> str:
     """SQL of NATIVE_COLUMNS."""
     shared = ", ".join(

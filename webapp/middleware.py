@@ -21,6 +21,8 @@ REQUESTS = Counter("webapp_requests_total", "Requests answered", ["area", "statu
 SECONDS = Histogram("webapp_request_seconds", "Time from request to answer", ["area"])
 
 API_PATHS: Final = ("/api/", "/udf/")
+#: Of answers that are no page: a browser that is made to show one runs and loads nothing.
+DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 #: PostgreSQL's code of a statement that its timeout has ended.
 QUERY_CANCELED: Final = "57014"
 TOO_LONG: Final = "the query took longer than 5 s and was ended; ask for a shorter range, or for one symbol"
@@ -54,17 +56,25 @@ class SecurityHeaders:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
-        try:
-            stream = " " + stream_origin(request)
-        except DisallowedHost:
-            stream = ""
-        response["Content-Security-Policy"] = (
-            "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-            f"connect-src 'self'{stream}; object-src 'none'; base-uri 'none'; form-action 'self'; "
-            "frame-ancestors 'none'"
-        )
+        is_data = request.path.startswith(API_PATHS) and not _is_html(response)
+        response["Content-Security-Policy"] = DATA_POLICY if is_data else _page_policy(request)
         response["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
         return response
+
+
+def _page_policy(request: HttpRequest) -> str:
+    try:
+        stream = " " + stream_origin(request)
+    except DisallowedHost:
+        stream = ""
+    return (
+        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        f"connect-src 'self'{stream}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+
+
+def _is_html(response: HttpResponseBase) -> bool:
+    return response.get("Content-Type", "").startswith("text/html")
 
 
 class ApiErrors:
@@ -75,8 +85,7 @@ class ApiErrors:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
-        is_html = response.get("Content-Type", "").startswith("text/html")
-        if request.path.startswith(API_PATHS) and response.status_code >= 400 and is_html:
+        if request.path.startswith(API_PATHS) and response.status_code >= 400 and _is_html(response):
             # Unknown paths and refused methods and hosts, which the framework answers with a page.
             return api_error(request, response.status_code, "")
         return response

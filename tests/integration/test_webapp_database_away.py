@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import httpx
+import psycopg
 
 from tests.conftest import Engines
 from tests.stack_process import free_port, wait_for
@@ -41,3 +42,23 @@ def test_it_waits_for_the_database_and_stops_meanwhile(engines: Engines, tmp_pat
         assert (problem.status_code, problem.headers["Content-Type"]) == (503, "application/problem+json")
         process.process.send_signal(signal.SIGTERM)
         assert process.process.wait(DEADLINE_S) == 0
+
+
+def test_connections_that_the_database_has_ended_fail_no_request(
+    engines: Engines, fresh_database: str, tmp_path: Path
+) -> None:
+    variables = {"DATABASE_URL": fresh_database, "ANALYST_DATABASE_URL": ""}
+    with (
+        run_webapp(engines.environment, tmp_path / "log", **variables) as process,
+        psycopg.connect(fresh_database, autocommit=True) as database,
+    ):
+        wait_for("the web application", lambda: process.readiness()[0] == 200, DEADLINE_S)
+        path = f"{process.url}/api/v1/symbols"
+        # Each thread that answers has a connection of its own.
+        assert {httpx.get(path, timeout=DEADLINE_S).status_code for _ in range(16)} == {200}
+        ended = database.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
+        ).fetchall()
+        assert len(ended) > 2
+        assert {httpx.get(path, timeout=DEADLINE_S).status_code for _ in range(16)} == {200}
