@@ -85,8 +85,7 @@ class Rig:
             found = self._start_engines()
             stack.callback(self.engines.stop)
             self._start_proxies(stack, found)
-            self._advertise()
-            self.start_sim()
+            self._launch_sim()
             stack.callback(self.stop_sim)
             self.rooms = StackProcess(
                 self._directory / "rooms",
@@ -100,7 +99,10 @@ class Rig:
                 **self._variables,
             )
             stack.callback(self.rooms.stop)
-            self.rooms.start()
+            # All at once: rooms wait for what they need.
+            self.rooms.launch()
+            self._advertise()
+            self.rooms.wait_ready()
             self._stack = stack.pop_all()
         return self
 
@@ -164,19 +166,22 @@ class Rig:
         path = self.engines.data_dir / "kafka" / "server.properties"
         told = f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.broker.port}"
         path.write_text(re.sub(r"(?m)^advertised\.listeners=.*$", told, path.read_text("utf-8")), "utf-8")
-        # In order: the controller waits 9 s for a broker that was killed.
+        # In order: the controller waits 4 s for a broker that was killed.
         self.wait_back("kafka", self.signal("kafka", signal.SIGTERM))
 
     # The simulated exchange
 
     def start_sim(self) -> None:
         """Start it on its port and wait until it answers."""
+        self._launch_sim()
+        wait_for("the simulated exchange", self._sim_answers, SIM_START_DEADLINE_S)
+
+    def _launch_sim(self) -> None:
         environment = {**os.environ, **self._variables, "SOURCE": "sim", "SIM_PORT": str(self._sim_port)}
         environment |= {"SIM_SEED": str(self.sim_seed), "HEALTH_PORT": "0"}
         with open(self._directory / "exchange_sim.log", "ab") as log:
             command = [*python_child(), "--die", "KILL", "--", sys.executable, "-m", "exchange_sim"]
             self._sim = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        wait_for("the simulated exchange", self._sim_answers, SIM_START_DEADLINE_S)
 
     def _sim_answers(self) -> bool:
         try:

@@ -239,6 +239,8 @@ def test_a_reader_that_stands_is_told_before_it_loses_and_once(engines: Engines,
     assert reader["headroom_trend"] == pytest.approx(-1, abs=0.8)
     alerted = watched.wait("the alert", lambda seen: bool(seen["alerts"]))["alerts"][0]
     assert (alerted["condition"], alerted["subject"]) == ("headroom", "room:inserter")
+    assert alerted["remedy"]["command"] == "candlewire logs inserter"
+    assert "started again by itself" in alerted["remedy"]["effect"]
     # As if the time were over: the broker deletes what was not read.
     asyncio.run(own_topics.expire(engines.kafka_bootstrap_servers, topic, {0: 1}))
     watched.wait("the loss", lambda seen: seen["verdict"] == "losing data")

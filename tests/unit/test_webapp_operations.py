@@ -95,8 +95,21 @@ def test_an_alert_is_raised_once_and_is_over_once() -> None:
     assert row.raised_at_ms <= (row.recovered_at_ms or 0)
 
 
+def standing_alert(number: int, raised_at_ms: int, message: str = "") -> AlertRow:
+    return AlertRow(
+        id=number,
+        condition="disk",
+        subject="system",
+        message=message,
+        remedy=remedies.DOCTOR,
+        raised_at_ms=raised_at_ms,
+    )
+
+
 def test_nothing_is_healthy_while_an_alert_stands() -> None:
-    alert = AlertRow(id=1, condition="disk", subject="system", message="3 % free", remedy="", raised_at_ms=NOW_MS)
+    alert = AlertRow(
+        id=1, condition="disk", subject="system", message="3 % free", remedy=remedies.DOCTOR, raised_at_ms=NOW_MS
+    )
     shown = with_alerts(snapshot(), [alert])
     assert (shown.verdict, shown.reason) == ("degraded", "3 % free")
     over = msgspec.structs.replace(alert, recovered_at_ms=NOW_MS)
@@ -132,7 +145,9 @@ def test_raising_and_recovery_take_turns(rounds: list[Findings]) -> None:
 
 
 def test_what_stands_in_the_database_is_not_raised_again() -> None:
-    standing = AlertRow(id=7, condition="disk", subject="system", message="", remedy="", raised_at_ms=NOW_MS - 5)
+    standing = AlertRow(
+        id=7, condition="disk", subject="system", message="", remedy=remedies.DOCTOR, raised_at_ms=NOW_MS - 5
+    )
     book = AlertBook()
     book.restore([standing])
     assert raised(book, [BAD] * ROUNDS) == []
@@ -149,7 +164,9 @@ def test_what_stood_before_is_told_though_the_first_answer_came_too_late(monkeyp
     from webapp.operations import database_side
 
     monkeypatch.setattr(database_side, "connect", lambda *_, **__: SimpleNamespace())
-    standing = AlertRow(id=7, condition="disk", subject="system", message="", remedy="", raised_at_ms=NOW_MS)
+    standing = AlertRow(
+        id=7, condition="disk", subject="system", message="", remedy=remedies.DOCTOR, raised_at_ms=NOW_MS
+    )
     for name, told in {"take_lock": True, "newest_rooms": {"producer": (1, 2)}, "read_alerts": [standing]}.items():
         monkeypatch.setattr(log_book, name, lambda *_, told=told: told)
     side = database_side.DatabaseSide(settings.ROOM, ManualClock(NOW_MS))
@@ -288,3 +305,5 @@ def test_the_commands_that_help_exist() -> None:
     for remedy in [*shown, remedies.logs("inserter"), remedies.resume("inserter")]:
         first, second = remedy.command.split()[:2]
         assert first != "candlewire" or second in known
+        assert remedies.of_command(remedy.command) == remedy
+    assert remedies.of_command("candlewire gone") == Remedy("candlewire gone", "")

@@ -13,7 +13,7 @@ import msgspec
 
 from webapp.operations import remedies
 from webapp.operations.readers import remedy_of, warning_s
-from webapp.operations.snapshot import MAX_NEEDS_PERSON, AlertRow, Snapshot
+from webapp.operations.snapshot import MAX_NEEDS_PERSON, AlertRow, Remedy, Snapshot
 from webapp.operations.verdict import SYSTEM
 
 #: Rounds in a row that a condition must be so before it is raised: one bad figure alarms nobody.
@@ -42,7 +42,7 @@ class Finding(NamedTuple):
     """What is wrong, and the command that helps."""
 
     message: str
-    remedy: str
+    remedy: Remedy
 
 
 @dataclass
@@ -74,14 +74,14 @@ def judge(
         found.bad[Key("audit_difference", SYSTEM)] = Finding(
             f"{'1 minute differs' if count == 1 else f'{least}{count} minutes differ'} from the exchange's even after "
             f"the recheck, the newest of {newest['symbol']}",
-            remedies.AUDIT.command,
+            remedies.AUDIT,
         )
     share = data.dead_letters.share
     if share is None:
         found.unknown.add("dead_letters")
     elif share > limits.dead_letter_share:
         found.bad[Key("dead_letters", SYSTEM)] = Finding(
-            f"{share:.2%} of what came in the last minutes cannot be used", remedies.logs("inserter").command
+            f"{share:.2%} of what came in the last minutes cannot be used", remedies.logs("inserter")
         )
     disk = data.disk
     if disk.free_bytes is None or disk.low_bytes is None or not disk.total_bytes:
@@ -89,7 +89,7 @@ def judge(
     elif disk.free_bytes < disk.low_bytes:
         found.bad[Key("disk", SYSTEM)] = Finding(
             f"{disk.free_bytes / disk.total_bytes:.1%} of the disk of {disk.path_label} is free",
-            remedies.DOCTOR.command,
+            remedies.DOCTOR,
         )
     return found
 
@@ -110,7 +110,7 @@ def _headroom(snapshot: Snapshot, limits: Limits, found: Findings) -> None:
             when = f"in {headroom_s:.0f} s" if headroom_s > 0 else "now"
             found.bad[key] = Finding(
                 f"the broker may delete what {reader.room} has to read next of {reader.partition_name} {when}",
-                remedy_of(reader, reader.room in paused).command,
+                remedy_of(reader, reader.room in paused),
             )
 
 
@@ -119,7 +119,7 @@ def _stale_feed(stale_symbols: Iterable[str] | None, feed_age_s: float | None, l
         found.unknown.add("stale_feed")
     elif feed_age_s is not None and feed_age_s > limits.stale_s:
         found.bad[Key("stale_feed", SYSTEM)] = Finding(
-            f"nothing new of any symbol was stored for {feed_age_s:.0f} s", remedies.STATUS.command
+            f"nothing new of any symbol was stored for {feed_age_s:.0f} s", remedies.STATUS
         )
         # One alert for all; those that stand of single symbols are not over while this lasts.
         found.unknown.add("stale_feed")
@@ -127,7 +127,7 @@ def _stale_feed(stale_symbols: Iterable[str] | None, feed_age_s: float | None, l
         for symbol in stale_symbols:
             found.bad[Key("stale_feed", symbol)] = Finding(
                 f"nothing new of {symbol} was stored for more than {limits.stale_s:.0f} s",
-                remedies.logs("producer").command,
+                remedies.logs("producer"),
             )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from runtime.database import Connection, TupleRow, sql
+from webapp.operations import remedies
 from webapp.operations.alerts import MAX_RECOVERED
 from webapp.operations.snapshot import AlertRow, Snapshot
 from webapp.selectors import EPOCH, ms, to_time
@@ -122,7 +123,18 @@ def read_alerts(connection: Connection[TupleRow]) -> list[AlertRow]:
         f" union all (select {_ALERT} from operator_alert where recovered_at is not null"
         f" order by recovered_at desc limit {MAX_RECOVERED})"
     ).fetchall()
-    return [AlertRow(**dict(zip(AlertRow.__struct_fields__, row, strict=True))) for row in rows]
+    return [
+        AlertRow(
+            id=number,
+            condition=condition,
+            subject=subject,
+            message=message,
+            remedy=remedies.of_command(command),
+            raised_at_ms=raised_at_ms,
+            recovered_at_ms=recovered_at_ms,
+        )
+        for number, condition, subject, message, command, raised_at_ms, recovered_at_ms in rows
+    ]
 
 
 def write_alert(connection: Connection[TupleRow], alert: AlertRow) -> int | None:
@@ -137,7 +149,7 @@ def write_alert(connection: Connection[TupleRow], alert: AlertRow) -> int | None
     row = connection.execute(
         "insert into operator_alert (condition, subject, message, remedy, raised_at) values (%s, %s, %s, %s, %s)"
         " on conflict (condition, subject) where recovered_at is null do nothing returning id",
-        [alert.condition, alert.subject, alert.message, alert.remedy, to_time(alert.raised_at_ms)],
+        [alert.condition, alert.subject, alert.message, alert.remedy.command, to_time(alert.raised_at_ms)],
     ).fetchone()
     return None if row is None else int(row[0])
 

@@ -59,7 +59,7 @@ class Notifier:
                 condition=alert.condition,
                 subject=alert.subject,
                 message=alert.message,
-                remedy=alert.remedy,
+                remedy=alert.remedy.command,
             )
             self._for_live.append(_record(alert))
             if self._settings.operator_webhook_url:
@@ -155,7 +155,7 @@ def _record(alert: AlertRow) -> OperatorAlert:
         condition=alert.condition,
         subject=alert.subject,
         message=alert.message,
-        remedy=alert.remedy,
+        remedy=alert.remedy.command,
         raised_at_ms=alert.raised_at_ms,
         recovered_at_ms=alert.recovered_at_ms,
         event_time_ms=alert.recovered_at_ms or alert.raised_at_ms,

@@ -26,3 +26,13 @@ def logs(room: str) -> Remedy:
 def resume(room: str) -> Remedy:
     """A room that an operator has told to pause."""
     return Remedy(f"candlewire resume {room}", f"{room} goes on where it stopped")
+
+
+_FIXED: Final = {remedy.command: remedy for remedy in (STATUS, APPLY_TOPICS, RETENTION, AUDIT, DOCTOR)}
+_OF_ROOMS: Final = {"candlewire logs": logs, "candlewire resume": resume}
+
+
+def of_command(command: str) -> Remedy:
+    """The remedy that was written down by its command. One that we no longer have is shown without an effect."""
+    words, _, room = command.rpartition(" ")
+    return _OF_ROOMS[words](room) if words in _OF_ROOMS else _FIXED.get(command, Remedy(command, ""))

@@ -185,7 +185,7 @@ class AlertRow(msgspec.Struct, frozen=True, kw_only=True):
     condition: str
     subject: str
     message: str
-    remedy: str
+    remedy: Remedy
     raised_at_ms: int
     recovered_at_ms: int | None = None
 

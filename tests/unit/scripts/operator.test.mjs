@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { actionWords, argumentWords, argumentsOf, fieldText } from "../../../webapp/pages/static/js/operator/actions.js";
-import { ranked, remedyOf } from "../../../webapp/pages/static/js/operator/alerts.js";
+import { ranked } from "../../../webapp/pages/static/js/operator/alerts.js";
 import { hourState, hourWords, worst } from "../../../webapp/pages/static/js/operator/completeness.js";
 import { figuresOfData } from "../../../webapp/pages/static/js/operator/data.js";
 import { figuresOfAdvice, moved, stepsWith } from "../../../webapp/pages/static/js/operator/retention.js";
@@ -120,13 +120,4 @@ test("what is kept, and what an outage costs, in words; without a limit it says 
   assert.equal(words["Disk, at most"], "N/A");
   assert.equal(words["Outage loses"], "0 s to 15 min");
   assert.equal(words["Repair from REST"], "4 500 rows, weight 10, 0.2 s or more");
-});
-
-test("an alert's command comes with its effect", () => {
-  for (const command of ["candlewire status", "candlewire logs inserter", "candlewire resume inserter", "candlewire retention", "candlewire audit", "candlewire letters", "candlewire doctor"]) {
-    const remedy = remedyOf({ remedy: command });
-    assert.equal(remedy.command, command);
-    assert.ok(remedy.effect.length > 10, command);
-  }
-  assert.equal(remedyOf({ remedy: "" }), null);
 });

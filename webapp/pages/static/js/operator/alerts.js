@@ -8,19 +8,6 @@ const CONDITIONS = {
   headroom: "losing data soon", stale_feed: "stale feed", audit_difference: "audit difference", dead_letters: "dead letters", disk: "disk",
 };
 
-/** What the command of an alert does, by its first word: alerts are kept with the command alone. */
-const EFFECTS = {
-  status: "says which room or engine is not at work", logs: "tells what it waits for, or why it ended", resume: "it goes on where it stopped",
-  retention: "shows what the settings keep, and what to set for more", audit: "lists the minutes that differ from the exchange's own",
-  letters: "lists what could not be read, and tries it again", doctor: "says what of this machine is short",
-};
-
-/** { command, effect } of an alert's remedy; null without one. */
-export function remedyOf(alert) {
-  const command = typeof alert.remedy === "string" ? alert.remedy : alert.remedy?.command;
-  return command ? { command, effect: alert.remedy.effect ?? EFFECTS[command.split(" ")[1]] ?? "" } : null;
-}
-
 /** Standing ones first, newest first. */
 export function ranked(alerts) {
   const over = (alert) => (alert.recovered_at_ms === null ? 0 : 1);
@@ -42,6 +29,6 @@ export function paintAlerts(alerts, moment) {
     setText(time, stands ? `since ${moment(alert.raised_at_ms)}` : `${moment(alert.raised_at_ms)} to ${moment(alert.recovered_at_ms)}`);
     setText(name, `${CONDITIONS[alert.condition] ?? alert.condition} ${alert.subject}`);
     setText(message, alert.message);
-    paintRemedy(help, stands ? remedyOf(alert) : null);
+    paintRemedy(help, stands ? alert.remedy : null);
   });
 }
