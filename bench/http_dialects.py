@@ -130,10 +130,11 @@ def _measure(engines: Engines, server: subprocess.Popen[bytes], port: int) -> li
 
 
 def _wait_idle(process: psutil.Process) -> None:
-    """Until what a start leaves for later is done, or READY_DEADLINE_S are over."""
+    """Until what a start leaves for later is done. Raises RuntimeError."""
     deadline_s = CLOCK.monotonic_s() + READY_DEADLINE_S
-    while process.cpu_percent(IDLE_S) > 100 * IDLE_SHARE and CLOCK.monotonic_s() < deadline_s:
-        pass
+    while process.cpu_percent(IDLE_S) > 100 * IDLE_SHARE:
+        if CLOCK.monotonic_s() > deadline_s:
+            raise RuntimeError("the server did not become idle")
 
 
 def _times_ms(work: Callable[[], None]) -> list[float]:

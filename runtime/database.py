@@ -33,6 +33,7 @@ ANSWER_SLACK_S = 5.0
 WAIT_INTERVAL_S = 0.1
 
 __all__ = [
+    "KEEPALIVE",
     "AsyncConnection",
     "Connection",
     "DatabaseError",

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from market.interval import STORED_INTERVALS
-from runtime.database import parse_url
+from runtime.database import KEEPALIVE, parse_url
 from runtime.settings import load
 from webapp.settings import WebappSettings
 
@@ -60,7 +60,14 @@ def _database(url: str, options: str, **driver: object) -> dict[str, object]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
-        "OPTIONS": {**parts, "application_name": "webapp", "connect_timeout": 3, "options": options, **driver},
+        "OPTIONS": {
+            **KEEPALIVE,
+            **parts,
+            "application_name": "webapp",
+            "connect_timeout": 3,
+            "options": options,
+            **driver,
+        },
         "CONN_MAX_AGE": None,
         "DISABLE_SERVER_SIDE_CURSORS": True,
     }

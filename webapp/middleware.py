@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from django.core.exceptions import DisallowedHost
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from prometheus_client import Counter, Histogram
 
@@ -21,11 +21,16 @@ REQUESTS = Counter("webapp_requests_total", "Requests answered", ["area", "statu
 SECONDS = Histogram("webapp_request_seconds", "Time from request to answer", ["area"])
 
 API_PATHS: Final = ("/api/", "/udf/")
-#: Of answers that are no page: a browser that is made to show one runs and loads nothing.
-DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+#: The page among them.
+DOCS_PATH: Final = "/api/docs"
+#: Of answers that are no page: a browser that is made to show one runs, loads and sends nothing.
+DATA_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+#: PostgreSQL's code of a prepared statement whose columns a migration has changed.
+PLAN_CHANGED: Final = "0A000"
 #: PostgreSQL's code of a statement that its timeout has ended.
 QUERY_CANCELED: Final = "57014"
 TOO_LONG: Final = "the query took longer than 5 s and was ended; ask for a shorter range, or for one symbol"
+AWAY: Final = "the database does not answer; try again"
 
 log = get_logger(__name__)
 
@@ -56,7 +61,8 @@ class SecurityHeaders:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
-        is_data = request.path.startswith(API_PATHS) and not _is_html(response)
+        # By path: a 304 has no content type, and caches take its headers for those of what they keep.
+        is_data = request.path.startswith(API_PATHS) and not request.path.startswith(DOCS_PATH)
         response["Content-Security-Policy"] = DATA_POLICY if is_data else _page_policy(request)
         response["Permissions-Policy"] = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
         return response
@@ -73,10 +79,6 @@ def _page_policy(request: HttpRequest) -> str:
     )
 
 
-def _is_html(response: HttpResponseBase) -> bool:
-    return response.get("Content-Type", "").startswith("text/html")
-
-
 class ApiErrors:
     """Errors of the APIs in the dialect of the caller, never an HTML page and never a stack trace."""
 
@@ -85,7 +87,8 @@ class ApiErrors:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self._get_response(request)
-        if request.path.startswith(API_PATHS) and response.status_code >= 400 and _is_html(response):
+        is_html = response.get("Content-Type", "").startswith("text/html")
+        if request.path.startswith(API_PATHS) and response.status_code >= 400 and is_html:
             # Unknown paths and refused methods and hosts, which the framework answers with a page.
             return api_error(request, response.status_code, "")
         return response
@@ -96,10 +99,12 @@ class ApiErrors:
 
         if isinstance(error, (DatabaseError, InterfaceError)):
             log.warning("database_error", path=request.path, error=str(error).splitlines()[0] if str(error) else "")
+            # The driver's error is the cause of the framework's.
+            sqlstate = getattr(error.__cause__, "sqlstate", None)
+            if sqlstate == PLAN_CHANGED:
+                connections["reader"].close()
             if request.path.startswith(API_PATHS):
-                # The driver's error is the cause of the framework's.
-                is_canceled = getattr(error.__cause__, "sqlstate", None) == QUERY_CANCELED
-                return api_error(request, 503, TOO_LONG if is_canceled else "the database does not answer; try again")
+                return api_error(request, 503, TOO_LONG if sqlstate == QUERY_CANCELED else AWAY)
             return unavailable(request)
         if request.path.startswith(API_PATHS):
             log.exception("request_failed", path=request.path, exc_info=error)

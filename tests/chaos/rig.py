@@ -99,9 +99,10 @@ class Rig:
                 **self._variables,
             )
             stack.callback(self.rooms.stop)
-            # All at once: rooms wait for what they need.
+            old_pid = self._advertise()
+            # Beside the broker's start: rooms wait for what they need.
             self.rooms.launch()
-            self._advertise()
+            self.wait_back("kafka", old_pid)
             self.rooms.wait_ready()
             self._stack = stack.pop_all()
         return self
@@ -161,13 +162,16 @@ class Rig:
             "database": self.database,
         }
 
-    def _advertise(self) -> None:
-        """Have the broker name the proxy as its address; it reads its configuration at a start."""
+    def _advertise(self) -> int:
+        """Have the broker name the proxy as its address; it reads its configuration at a start. Returns the pid of the
+        one that has ended: a client that had asked it would stay on its own address, past the proxy."""
         path = self.engines.data_dir / "kafka" / "server.properties"
         told = f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.broker.port}"
         path.write_text(re.sub(r"(?m)^advertised\.listeners=.*$", told, path.read_text("utf-8")), "utf-8")
         # In order: the controller waits 4 s for a broker that was killed.
-        self.wait_back("kafka", self.signal("kafka", signal.SIGTERM))
+        pid = self.signal("kafka", signal.SIGTERM)
+        wait_for("the broker's end", lambda: not is_alive(pid), ENGINE_START_DEADLINE_S)
+        return pid
 
     # The simulated exchange
 

@@ -1,4 +1,4 @@
-"""The short form: one dose of what hurts most, on one rig, in `make test`, two minutes at most beside other tests.
+"""The short form: one dose of what hurts most, on one rig, in `make test`.
 
 An exchange that is away has a test of its own (tests/integration/test_line_exchange_away.py).
 """
@@ -9,7 +9,7 @@ import signal
 
 from tests.chaos import feed
 from tests.chaos.network import link_is
-from tests.chaos.processes import engine_killed, kill_at, kill_at_random
+from tests.chaos.processes import connections_killed, engine_killed, kill_at, kill_at_random
 from tests.chaos.scenario import Kind, Scenario
 from tests.chaos.work import checkpoint_lost, late_bars, log_start_jumps
 from tests.stack_process import SHORT_PAST
@@ -23,6 +23,7 @@ KINDS = (
     kill_at_random("aggregator"),
     engine_killed("kafka", signal.SIGKILL, 1),
     engine_killed("postgres", signal.SIGQUIT, 1),
+    connections_killed(),
     link_is("broker", "reset", 1.0),
     link_is("database", "black_hole", 2.0),
     feed.bad_frames("bad_json", 5),
@@ -36,4 +37,4 @@ KINDS = (
 def short() -> Scenario:
     """One dose of each."""
     kinds = tuple(Kind(kind.name, 1, kind.apply, LIMIT_S, 4.0) for kind in KINDS)
-    return Scenario("SHORT", "one dose of everything", kinds, SHORT_PAST, streams="kline_1s,kline_1m,trade")
+    return Scenario("SHORT", "one dose of what hurts most", kinds, SHORT_PAST, streams="kline_1s,kline_1m,trade")

@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: after one dose of each fault every second and minute is accounted for, exactly."""
+"""The short form of `make chaos`: after a dose of each of its faults every second and minute is accounted for."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -53,12 +54,33 @@ def test_connections_that_the_database_has_ended_fail_no_request(
         psycopg.connect(fresh_database, autocommit=True) as database,
     ):
         wait_for("the web application", lambda: process.readiness()[0] == 200, DEADLINE_S)
-        path = f"{process.url}/api/v1/symbols"
-        # Each thread that answers has a connection of its own.
-        assert {httpx.get(path, timeout=DEADLINE_S).status_code for _ in range(16)} == {200}
+
+        def statuses() -> set[int]:
+            # At the same time: several threads answer, each over a connection of its own.
+            with ThreadPoolExecutor(8) as clients:
+                asked = [clients.submit(httpx.get, f"{process.url}/api/v1/symbols", timeout=60) for _ in range(32)]
+                return {answer.result().status_code for answer in asked}
+
+        assert statuses() == {200}
         ended = database.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
             "where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'"
         ).fetchall()
         assert len(ended) > 2
-        assert {httpx.get(path, timeout=DEADLINE_S).status_code for _ in range(16)} == {200}
+        assert statuses() == {200}
+
+
+def test_a_migration_beside_requests_costs_a_thread_one_answer(
+    engines: Engines, fresh_database: str, tmp_path: Path
+) -> None:
+    variables = {"DATABASE_URL": fresh_database, "ANALYST_DATABASE_URL": ""}
+    with (
+        run_webapp(engines.environment, tmp_path / "log", **variables) as process,
+        psycopg.connect(fresh_database, autocommit=True) as database,
+        httpx.Client(base_url=process.url, timeout=DEADLINE_S) as client,
+    ):
+        wait_for("the web application", lambda: process.readiness()[0] == 200, DEADLINE_S)
+        # Often enough to be prepared by every thread that takes part.
+        assert {client.get("/api/v3/exchangeInfo").status_code for _ in range(60)} == {200}
+        database.execute("alter table market_symbol alter column step_size type numeric(38, 18)")
+        assert [client.get("/api/v3/exchangeInfo").status_code for _ in range(60)][-20:] == [200] * 20

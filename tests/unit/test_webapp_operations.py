@@ -107,9 +107,7 @@ def standing_alert(number: int, raised_at_ms: int, message: str = "") -> AlertRo
 
 
 def test_nothing_is_healthy_while_an_alert_stands() -> None:
-    alert = AlertRow(
-        id=1, condition="disk", subject="system", message="3 % free", remedy=remedies.DOCTOR, raised_at_ms=NOW_MS
-    )
+    alert = standing_alert(1, NOW_MS, "3 % free")
     shown = with_alerts(snapshot(), [alert])
     assert (shown.verdict, shown.reason) == ("degraded", "3 % free")
     over = msgspec.structs.replace(alert, recovered_at_ms=NOW_MS)
@@ -145,9 +143,7 @@ def test_raising_and_recovery_take_turns(rounds: list[Findings]) -> None:
 
 
 def test_what_stands_in_the_database_is_not_raised_again() -> None:
-    standing = AlertRow(
-        id=7, condition="disk", subject="system", message="", remedy=remedies.DOCTOR, raised_at_ms=NOW_MS - 5
-    )
+    standing = standing_alert(7, NOW_MS - 5)
     book = AlertBook()
     book.restore([standing])
     assert raised(book, [BAD] * ROUNDS) == []
@@ -164,9 +160,7 @@ def test_what_stood_before_is_told_though_the_first_answer_came_too_late(monkeyp
     from webapp.operations import database_side
 
     monkeypatch.setattr(database_side, "connect", lambda *_, **__: SimpleNamespace())
-    standing = AlertRow(
-        id=7, condition="disk", subject="system", message="", remedy=remedies.DOCTOR, raised_at_ms=NOW_MS
-    )
+    standing = standing_alert(7, NOW_MS)
     for name, told in {"take_lock": True, "newest_rooms": {"producer": (1, 2)}, "read_alerts": [standing]}.items():
         monkeypatch.setattr(log_book, name, lambda *_, told=told: told)
     side = database_side.DatabaseSide(settings.ROOM, ManualClock(NOW_MS))

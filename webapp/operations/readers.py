@@ -94,8 +94,5 @@ def remedy_of(row: ReaderRow, is_paused: bool) -> Remedy:
     if is_paused:
         return remedies.resume(row.room)
     if (row.headroom_seconds or 0) <= 0:
-        return Remedy(
-            f"candlewire logs {row.room}",
-            "shows why it stands; what is gone becomes gaps, which are repaired from the exchange by themselves",
-        )
+        return remedies.logs_of_loss(row.room)
     return remedies.logs(row.room)

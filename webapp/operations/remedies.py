@@ -23,6 +23,12 @@ def logs(room: str) -> Remedy:
     return Remedy(f"candlewire logs {room}", effect)
 
 
+def logs_of_loss(room: str) -> Remedy:
+    """A room whose records are being deleted before it has read them."""
+    effect = "shows why it stands; what is gone becomes gaps, which are repaired from the exchange by themselves"
+    return Remedy(f"candlewire logs {room}", effect)
+
+
 def resume(room: str) -> Remedy:
     """A room that an operator has told to pause."""
     return Remedy(f"candlewire resume {room}", f"{room} goes on where it stopped")
@@ -33,6 +39,7 @@ _OF_ROOMS: Final = {"candlewire logs": logs, "candlewire resume": resume}
 
 
 def of_command(command: str) -> Remedy:
-    """The remedy that was written down by its command. One that we no longer have is shown without an effect."""
+    """The remedy that was written down by its command, until its cause is judged again. One that we no longer have is
+    shown without an effect."""
     words, _, room = command.rpartition(" ")
     return _OF_ROOMS[words](room) if words in _OF_ROOMS else _FIXED.get(command, Remedy(command, ""))
