@@ -22,6 +22,7 @@ LOADS: Final = 40
 TIMEOUT_S: Final = 30.0
 #: What is promised (docs/OPERATIONS.md).
 LOAD_P95_MS: Final = 300.0
+COMPLETENESS_P95_MS: Final = 100.0
 POLLING_SHARE: Final = 0.02
 MINUTES_POLLED: Final = 5
 #: What an open page asks for in a minute: figures each 5 s, actions each 15 s, history each 30 s, the running hours.
@@ -74,6 +75,15 @@ def _measure(database: psycopg.Connection, port: int, server: psutil.Process) ->
             False,
             1.0,
             f"page, figures, actions, history and 30 days of 20 symbols one after the other, {LOADS} times",
+        ),
+        Ratio(
+            "completeness 30 days, p95 : promised",
+            percentile(months, 0.95),
+            COMPLETENESS_P95_MS,
+            "ms",
+            False,
+            1.0,
+            f"20 symbols, {LOADS} times",
         ),
         Ratio("completeness 30 days, p50 : COPY", percentile(months, 0.5), percentile(plain, 0.5), "ms", False, None),
         Ratio(

@@ -80,8 +80,9 @@ DATABASES = {
         ROOM.analyst_database_url or ROOM.database_url,
         # Queries of one transaction see one snapshot; single queries are their own.
         f"-c statement_timeout={READ_TIMEOUT_MS} -c default_transaction_read_only=on "
-        "-c default_transaction_isolation=repeatable\\ read",
-        # To parse and plan the text of a query anew takes the server longer than to read a thousand rows.
+        # A plan for any values would read whole tables where a symbol or a range may be left out.
+        "-c default_transaction_isolation=repeatable\\ read -c plan_cache_mode=force_custom_plan",
+        # A text that is sent once is parsed once.
         server_side_binding=True,
         prepare_threshold=PREPARE_AFTER,
     ),
