@@ -11,7 +11,7 @@ import pytest
 from psycopg import errors
 
 from tests.conftest import Engines, with_database
-from tests.stack_process import ROOT
+from tests.stack_process import ROOT, wait_for
 
 COMMAND_TIMEOUT_S = 120
 CONTRACT_TABLES = ["kline_1s", "aggregated_kline", "kline_checkpoint", "symbol_watermark", "kline_gap", "dead_letter"]
@@ -73,6 +73,23 @@ def test_migrations_are_at_home_on_their_second_run(engines: Engines, fresh_data
         for _ in range(2)
     )
     assert (first.wait(COMMAND_TIMEOUT_S), second.wait(COMMAND_TIMEOUT_S)) == (0, 0)
+
+
+def test_the_grant_waits_for_who_writes_the_same_table(engines: Engines, fresh_database: str) -> None:
+    # A grant locks nothing: beside the first partition of kline_1s it failed with "tuple concurrently updated".
+    with psycopg.connect(fresh_database, autocommit=True) as owner:
+        owner.execute("revoke select on kline_1s from analyst")
+        with psycopg.connect(fresh_database) as inserter:
+            inserter.execute("select ensure_kline_1s_day('2026-11-22')")
+            migrating = subprocess.Popen(
+                [sys.executable, "-m", "webapp", "migrate"],
+                cwd=ROOT,
+                env={**os.environ, **engines.environment, "DATABASE_URL": fresh_database},
+            )
+            waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            wait_for("the grant to wait", lambda: owner.execute(waiting).fetchone(), COMMAND_TIMEOUT_S)
+        assert migrating.wait(COMMAND_TIMEOUT_S) == 0
+        assert owner.execute("select has_table_privilege('analyst', 'kline_1s', 'select')").fetchone() == (True,)
 
 
 def test_migrations_go_back_and_forth(engines: Engines, fresh_database: str) -> None:
