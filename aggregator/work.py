@@ -20,7 +20,7 @@ from aggregator.settings import AggregatorSettings
 from aggregator.symbols import refresh_symbols
 from market.errors import MarketError
 from runtime.clock import Clock, new_random
-from runtime.database import Connection, DatabaseError, TupleRow, connect, is_retryable
+from runtime.database import SCHEMA_MISSING, UNDEFINED_TABLE, Connection, DatabaseError, TupleRow, connect, is_retryable
 from runtime.errors import Retryable
 from runtime.exchange_rest import ExchangeRest, RestRefused
 from runtime.health import Health
@@ -213,14 +213,17 @@ class Work:
         try:
             step()
         except (Retryable, BrokerAway, DatabaseError, RestRefused, MarketError) as error:
+            kind = type(error).__name__
             if isinstance(error, DatabaseError):
                 self._drop_connection()
-                if not is_retryable(error) and error.sqlstate != UNDEFINED_TABLE:
+                if error.sqlstate == UNDEFINED_TABLE:
+                    kind = SCHEMA_MISSING
+                elif not is_retryable(error):
                     raise
             delay_s = max(backoff.next_delay_s(), getattr(error, "retry_after_s", 0.0))
             self._not_before_s[needs] = self._clock.monotonic_s() + delay_s
             away = DATABASE if isinstance(error, DatabaseError) else needs
-            self._health.set_problem(away, f"{type(error).__name__}: {error}".splitlines()[0])
+            self._health.set_problem(away, f"{kind}: {error}".splitlines()[0])
             log.warning("step_failed", needs=needs, error=str(error), retry_in_s=round(delay_s, 1))
         else:
             backoff.reset()
@@ -248,7 +251,3 @@ def _new_backoff(needs: str) -> Backoff:
     if needs == "exchange":
         return Backoff(new_random(), max_delay_s=EXCHANGE_MAX_DELAY_S, quick_tries=STARTING_TRIES)
     return Backoff(new_random(), max_delay_s=ENGINE_MAX_DELAY_S)
-
-
-#: The schema is not there yet: the migrations are still running.
-UNDEFINED_TABLE = "42P01"

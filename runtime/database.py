@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
@@ -18,6 +18,9 @@ from runtime.logs import get_logger
 from runtime.retry import Backoff
 
 CONNECT_TIMEOUT_S = 5
+#: SQLSTATE of a table that is not there yet, and how a room says so.
+UNDEFINED_TABLE: Final = "42P01"
+SCHEMA_MISSING: Final = "waiting for the schema (migrations)"
 #: A peer that is gone without a word is noticed: idle after 10 + 3 * 5 s, with something unacknowledged after 30 s.
 KEEPALIVE: dict[str, int] = {
     "keepalives_idle": 10,
@@ -146,7 +149,7 @@ async def connect_when_ready(
                 health.clear_problem("database")
                 return connection
             await connection.close()
-            reason = "waiting for the schema (migrations)"
+            reason = SCHEMA_MISSING
         except psycopg.OperationalError as error:
             reason = f"database not reachable: {str(error).splitlines()[0]}"
         delay_s = backoff.next_delay_s()

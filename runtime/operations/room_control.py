@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.clock import sleep_s
-from runtime.database import Connection, DatabaseError, TupleRow, connect
+from runtime.database import UNDEFINED_TABLE, Connection, DatabaseError, TupleRow, connect
 from runtime.health import Health
 from runtime.logs import get_logger
 
 POLL_S: Final = 1.5
 STATEMENT_TIMEOUT_MS: Final = 3_000
 FIRST_WAIT_S: Final = 2.0
-#: The schema is not there yet: nobody can have told anything.
-UNDEFINED_TABLE: Final = "42P01"
 DIRECTORY: Final = "control"
 
 #: Parameter: room.
@@ -101,7 +99,7 @@ class RoomControl:
             if reason != self._problem:
                 log.warning("control_not_read", reason=reason)
             self._problem = reason
-            if error.sqlstate == UNDEFINED_TABLE:
+            if error.sqlstate == UNDEFINED_TABLE:  # nobody can have told anything
                 self._first.set()
             if self._connection is not None:
                 self._connection.close()

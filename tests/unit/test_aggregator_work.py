@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from psycopg.errors import UndefinedTable
 
 from aggregator.publish import BrokerAway
 from aggregator.settings import AggregatorSettings
@@ -52,3 +53,12 @@ def test_a_lost_database_is_called_so_whatever_the_step_is_for() -> None:
     assert report["reasons"] == ["database: OperationalError: the connection is lost"]
     work._step("kafka", lambda: None)
     assert health.report(readiness=False)[0] == 200
+
+
+def test_before_the_migrations_it_waits_and_says_for_what() -> None:
+    health = Health("aggregator")
+    work = Work(AggregatorSettings(), health, ManualClock(1_000_000))
+    work._step("database", failing(UndefinedTable('relation "audit_due" does not exist\nLINE 1: select')))
+    _, report = health.report(readiness=False)
+    reason = 'waiting for the schema (migrations): relation "audit_due" does not exist'
+    assert report["reasons"] == [f"database: {reason}"]
