@@ -33,7 +33,7 @@ test: setup-dev
 bench: setup-dev
 	@$(BIN)/python -m bench
 
-# About 1 h 45 min and 6 min. The release doses (5 h): python -m tests.chaos; 100 kills in 30 min: --faults F1 --minutes 30.
+# About 2 h 5 min and 6 min. The release doses (5 h): python -m tests.chaos; 100 kills in 30 min: --faults F1 --minutes 30.
 chaos: setup-dev
 	@$(BIN)/python -m tests.chaos --scale 0.1
 	@$(BIN)/python -m tests.simulation --seeds 10000

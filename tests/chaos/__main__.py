@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 
 from runtime.clock import SystemClock, new_random
-from tests.chaos import depth, feed, network, processes, proof, short, work
+from tests.chaos import depth, feed, network, overrun, processes, proof, short, work
 from tests.chaos.rig import SETTLE_DEADLINE_S
 from tests.chaos.scenario import Options, Result, Scenario, run, table
 
@@ -34,6 +34,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "F14": processes.f14,
     "CUT": proof.cut,
     "ABSENT": proof.absent,
+    "OVERRUN": overrun.overrun,
     "ALTERED": proof.altered,
     "MIXED": proof.mixed,
 }
