@@ -18,8 +18,10 @@ from runtime.logs import get_logger
 from runtime.retry import Backoff
 
 CONNECT_TIMEOUT_S = 5
-#: SQLSTATE of a table that is not there yet, and how a room says so.
-UNDEFINED_TABLE: Final = "42P01"
+#: The newest migration makes it as its last: before, a room would find tables without their newest columns.
+LAST_OF_SCHEMA: Final = "public.latest_prices"
+#: SQLSTATE of a table or a column that is not there yet, and how a room says so.
+NOT_MIGRATED: Final = frozenset({"42P01", "42703"})
 SCHEMA_MISSING: Final = "waiting for the schema (migrations)"
 #: A peer that is gone without a word is noticed: idle after 10 + 3 * 5 s, with something unacknowledged after 30 s.
 KEEPALIVE: dict[str, int] = {
@@ -135,13 +137,13 @@ async def connect_when_ready(
 ) -> AsyncConnection[TupleRow] | None:
     """Connect, waiting for server and schema as long as it takes. None when asked to stop meanwhile.
 
-    The schema is ready when Django's migrations have made `kline_checkpoint`.
+    The schema is ready when Django's migrations have made LAST_OF_SCHEMA.
     """
     logged = ""
     while not stop.is_set:
         try:
             connection = await connect_async(database_url, application_name)
-            cursor = await connection.execute("select to_regclass('public.kline_checkpoint') is not null")
+            cursor = await connection.execute("select to_regclass(%s) is not null", [LAST_OF_SCHEMA])
             row = await cursor.fetchone()
             await connection.rollback()
             if row is not None and row[0]:

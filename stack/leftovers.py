@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -25,17 +26,25 @@ def find(layout: Layout) -> list[psutil.Process]:
     return found
 
 
-def clear(layout: Layout) -> int:
-    """Wait until the leftovers are gone, killing what stays; returns how many there were. Forgets the old starts."""
-    processes = find(layout)
-    _, remaining = psutil.wait_procs(processes, timeout=GRACE_S)
-    for process in remaining:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(remaining, timeout=KILL_WAIT_S)
+def outlive(layout: Layout) -> None:
+    """Wait until the leftovers are gone, killing what stays."""
+    _, remaining = psutil.wait_procs(find(layout), timeout=GRACE_S)
+    kill(remaining, KILL_WAIT_S)
+
+
+def clear(layout: Layout) -> None:
+    """Outlive them, and forget what was started. Only for who holds the directory's lock."""
+    outlive(layout)
     for path in layout.run.glob("*.starts"):
         path.unlink(missing_ok=True)
-    return len(processes)
+
+
+def kill(processes: Sequence[psutil.Process], wait_s: float) -> None:
+    """kill -9, and wait until they are gone, so long at most."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=wait_s)
 
 
 def _pids(path: Path) -> list[int]:

@@ -1,17 +1,30 @@
-"""Loopback ports: is one free, pick free ones, remember them for the next start."""
+"""Loopback ports: a block of neighbours that one process holds, and takes again at its next start.
+
+Ports are chosen seconds before their programs listen: without a hold two stacks that start together could choose the
+same. The first port of a block is bound by who holds it, and serves for nothing else; the kernel frees it with him.
+"""
 
 from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from runtime.clock import new_random
 
-FIRST_PORT = 20_000
-LAST_PORT = 29_999
-PICK_ATTEMPTS = 2_000
+BLOCK_PORTS: Final = 20
+RANGE: Final = range(20_000, 30_000)
+
+
+@dataclass(frozen=True)
+class Block:
+    """`ports` are the holder's as long as `hold` is open."""
+
+    ports: range
+    hold: socket.socket
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -25,22 +38,42 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
-def choose(names: Iterable[str], remembered: Path, reserved: Iterable[int]) -> dict[str, int]:
-    """A free port for each name: the one of the last start if it is still free. Remembers the choice.
+def hold_block(within: range, *, wanted: int | None = None, avoid: Collection[int] = ()) -> Block:
+    """A block that nobody holds or listens in: the one with the port `wanted` if it can be had, else any.
 
-    Raises RuntimeError when no free port can be found.
+    `avoid`: ports that it must not contain. Raises RuntimeError when there is none.
     """
-    before = _read(remembered)
-    taken = set(reserved)
-    chosen: dict[str, int] = {}
-    for name in names:
-        port = before.get(name, 0)
-        if port in taken or not FIRST_PORT <= port <= LAST_PORT or not is_free(port):
-            port = _pick(taken | set(before.values()))
-        chosen[name] = port
-        taken.add(port)
-    remembered.write_text(json.dumps(before | chosen, indent=1) + "\n", "utf-8")
-    return chosen
+    starts = list(within[::BLOCK_PORTS])
+    new_random().shuffle(starts)
+    for first in sorted(starts, key=lambda first: wanted not in range(first, first + BLOCK_PORTS)):
+        if block := _hold(range(first, first + BLOCK_PORTS), avoid):
+            return block
+    raise RuntimeError(f"no {BLOCK_PORTS} free ports side by side between {within.start} and {within.stop - 1}")
+
+
+def _hold(ports: range, avoid: Collection[int]) -> Block | None:
+    # Without SO_REUSEADDR: nobody else can bind it, whatever his options.
+    hold = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        hold.bind(("127.0.0.1", ports.start))
+    except OSError:
+        hold.close()
+        return None
+    if any(port in ports for port in avoid) or not all(is_free(port) for port in ports[1:]):
+        hold.close()
+        return None
+    return Block(ports[1:], hold)
+
+
+def choose(names: Sequence[str], remembered: Path, reserved: Collection[int]) -> tuple[dict[str, int], Block]:
+    """A port for each name, and the block that they are of: that of the last start if it can be had. Remembers it.
+
+    Raises RuntimeError when no free ports can be found.
+    """
+    block = hold_block(RANGE, wanted=_read(remembered).get(names[0]), avoid=reserved)
+    chosen = dict(zip(names, block.ports[: len(names)], strict=True))
+    remembered.write_text(json.dumps(chosen, indent=1) + "\n", "utf-8")
+    return chosen, block
 
 
 def _read(path: Path) -> dict[str, int]:
@@ -49,12 +82,3 @@ def _read(path: Path) -> dict[str, int]:
         return {str(name): int(port) for name, port in found.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
-
-
-def _pick(taken: set[int]) -> int:
-    random = new_random()
-    for _ in range(PICK_ATTEMPTS):
-        port = random.randint(FIRST_PORT, LAST_PORT)
-        if port not in taken and is_free(port):
-            return port
-    raise RuntimeError(f"no free port between {FIRST_PORT} and {LAST_PORT}")

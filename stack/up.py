@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,7 +27,9 @@ from stack.rooms import PORT_NAMES, RunPlan, addresses, prepare_engines, rooms
 from stack.source import resolve
 from stack.supervise import Supervisor
 
-STOP_DEADLINE_S = 9.0
+#: A little more than rooms and engines may take, one after the other (supervise.py).
+STOP_DEADLINE_S = 8.3
+KILL_WAIT_S = 1.0
 TICK_STARTING_S = 0.2
 TICK_READY_S = 1.0
 REVIVE_EVERY_S = 2.0
@@ -46,7 +50,7 @@ def up(environment: Mapping[str, str], *, engines_only: bool = False, new_symbol
         raise AlreadyRunningError(f"already running with DATA_DIR={layout.data_dir} (pid {status.running_pid(layout)})")
     if layout.run.exists() and leftovers.find(layout):
         print("waiting for the last of an earlier run", flush=True)
-        leftovers.clear(layout)
+        leftovers.outlive(layout)
     checked = check.check(environment)
     layout.create()
     with open(layout.lock, "a+", encoding="utf-8") as lock:
@@ -90,6 +94,9 @@ class _Run:
         self._engines_only = engines_only
         self._clock = SystemClock()
         self._stopping = False
+        #: A signal ends the wait between two looks.
+        self._woken, self._wake = socket.socketpair()
+        self._block: ports.Block | None = None
         self._told_ready: set[str] = set()
         self._told_reason: dict[str, str] = {}
         self._starts: dict[str, int] = {}
@@ -127,7 +134,7 @@ class _Run:
         """Choose ports, make engines and source ready at the same time, write down what runs."""
         settings = self._checked.settings
         secrets = credentials.load(self._layout.secrets)
-        chosen = ports.choose(PORT_NAMES, self._layout.ports, (settings.port, settings.stream_port))
+        chosen, self._block = ports.choose(PORT_NAMES, self._layout.ports, (settings.port, settings.stream_port))
         with ThreadPoolExecutor(1) as pool:
             resolving = pool.submit(resolve, settings, chosen["exchange_sim"])
             programs = prepare_engines(self._layout, self._checked, chosen, secrets)
@@ -156,6 +163,8 @@ class _Run:
     def _watch(
         self, plan: RunPlan, programs: list[Program], supervisor: Supervisor, began_s: float, cron: Cron | None
     ) -> int:
+        self._wake.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         revived_s = began_s
         rooms_told = plan.description(programs, self._layout)["rooms"]
         assert isinstance(rooms_told, list)
@@ -182,7 +191,7 @@ class _Run:
             self._tell_restarts(programs)
             if cron is not None and self._all_ready:
                 cron.run_due()
-            sleep_s(TICK_READY_S if self._all_ready else TICK_STARTING_S)
+            select.select([self._woken], [], [], TICK_READY_S if self._all_ready else TICK_STARTING_S)
         return 0
 
     def _apply_topics(self, plan: RunPlan, programs: list[Program]) -> None:
@@ -258,8 +267,7 @@ class _Run:
         if supervisor.is_running():
             self._say("the deadline has passed: killing what still runs")
             supervisor.kill()
-        for process in leftovers.find(self._layout):
-            process.kill()
+        leftovers.kill(leftovers.find(self._layout), KILL_WAIT_S)
         self._say("stopped")
 
     @staticmethod

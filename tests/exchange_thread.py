@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from exchange_sim.service import RunningExchange
 from exchange_sim.settings import SimSettings
 
-STOP_S = 10.0
+STOP_S = 30.0
 
 
 @contextmanager

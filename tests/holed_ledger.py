@@ -20,7 +20,7 @@ from market.aggregate_trades import single_trades
 from market.interval import SECOND_MS
 from market.kline import Kline, Source
 from market.trade_klines import klines_of_trades
-from runtime.clock import SystemClock
+from runtime.clock import Clock, SystemClock
 from runtime.database import connect
 from runtime.exchange_rest import ExchangeRest
 from tests.chaos.account import Account, take_account
@@ -121,10 +121,16 @@ class HoledLedger:
 
 @contextmanager
 def holed_ledger(
-    database_url: str, exchange: RunningExchange, seconds: int, holes: Sequence[tuple[int, int]], age_ms: int = AGE_MS
+    database_url: str,
+    exchange: RunningExchange,
+    seconds: int,
+    holes: Sequence[tuple[int, int]],
+    age_ms: int = AGE_MS,
+    *,
+    clock: Clock | None = None,
 ) -> Iterator[HoledLedger]:
-    """The rows, the watermark after the last, and the holes."""
-    clock = SystemClock()
+    """The rows, the watermark after the last, and the holes. `clock`: by which the exchange is asked."""
+    clock = clock or SystemClock()
     rest = ExchangeRest([f"http://127.0.0.1:{exchange.port}"], clock, BUDGET_PER_MINUTE)
     to_ms = (clock.now_ms() - age_ms) // 1000 * 1000
     from_ms = to_ms - seconds * SECOND_MS

@@ -27,7 +27,7 @@ from tests import own_topics
 from tests.conftest import Engines
 from tests.stack_process import ROOT
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 POLL_S = 0.05
 NOW_MS = SystemClock().now_ms() // 60_000 * 60_000 - 3_600_000
 

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from market.record_codec import Record, encode_record
 from market.topics import Topic, Topics
-from runtime.kafka_client import TopicPartition, load_topics, new_producer
+from runtime.kafka_client import TopicPartition, load_topics, new_consumer, new_producer
 from runtime.topic_admin import TopicSettings, apply
 
 
@@ -65,6 +65,17 @@ async def expire(bootstrap_servers: str, topic: Topic, before: dict[int, int]) -
         )
     finally:
         await admin.close()
+
+
+async def ends(bootstrap_servers: str, topic: Topic) -> dict[int, int]:
+    """The next offset of each partition."""
+    consumer = new_consumer(bootstrap_servers, "test")
+    await consumer.start()
+    try:
+        found = await consumer.end_offsets([TopicPartition(topic.name, number) for number in range(topic.partitions)])
+    finally:
+        await consumer.stop()
+    return {partition.partition: offset for partition, offset in found.items()}
 
 
 async def send(

@@ -80,8 +80,13 @@ class RoomProcess:
 
     def metric(self, name: str) -> float:
         """Sum of all series of this metric whose name and labels begin with `name`."""
-        lines = [line.rpartition(" ") for line in self.get("metrics")[1].splitlines() if line.startswith(name)]
+        body = wait_for("an answer of /metrics", self._metrics, DEADLINE_S)
+        lines = [line.rpartition(" ") for line in body.splitlines() if line.startswith(name)]
         return sum(float(value) for _, _, value in lines)
+
+    def _metrics(self) -> str | None:
+        status, body = self.get("metrics")
+        return body if status == 200 else None
 
     def wait_metric(self, name: str, at_least: float) -> None:
         """Until the metric has grown that far."""

@@ -27,7 +27,7 @@ from runtime.clock import SystemClock
 from runtime.kafka_client import KafkaProducer, new_producer
 from tests.stack_process import ROOT, free_port, wait_for
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 clock = SystemClock()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,24 +18,33 @@ import psycopg
 
 from runtime.clock import SystemClock, sleep_s
 from stack.layout import Layout
+from stack.ports import Block, hold_block, is_free
 from stack.program import python_child
 from stack.status import stack_status
 
 ROOT = Path(__file__).resolve().parent.parent
 CANDLEWIRE = Path(sys.executable).parent / "candlewire"
-READY_DEADLINE_S = 90.0
+READY_DEADLINE_S = 150.0
 STOP_DEADLINE_S = 15.0
 POLL_S = 0.1
 #: For stacks whose candles nobody looks at: the past of one symbol costs three seconds of a processor.
 SHORT_PAST = {"SIM_HISTORY_DAYS": "3", "HISTORY_BARS": "60"}
+#: Below those that the kernel gives to whoever connects, and apart from those of stacks.
+TEST_PORTS = range(10_000, 20_000)
+_held: list[Block] = []
+_ports: list[int] = []
 _T = TypeVar("_T")
 
 
 def free_port() -> int:
-    """A TCP port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on which nobody listens, and that nobody else who asks here is given, in whichever process."""
+    while True:
+        if _ports and is_free(port := _ports.pop()):
+            return port
+        if not _ports:
+            block = hold_block(TEST_PORTS)
+            _held.append(block)
+            _ports.extend(block.ports)
 
 
 def wait_for(what: str, probe: Callable[[], _T | None], deadline_s: float) -> _T:

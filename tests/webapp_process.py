@@ -21,7 +21,7 @@ from market.kline import VALUE_COLUMNS, Kline
 from runtime.clock import new_random
 from tests.stack_process import ROOT, free_port, wait_for
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: 2026-11-21 00:00 UTC, a Saturday: where the rows of the tests end.
 END_MS = 1_795_219_200_000

@@ -103,8 +103,12 @@ def _limit_role(cursor: Any, limits: Mapping[str, str]) -> None:
 
 def _close_what_is_open_to_all(cursor: Any) -> None:
     """Temporary tables and large objects of this database for their owner alone."""
-    cursor.execute("select quote_ident(current_database())")
-    (database,) = cursor.fetchone()
-    cursor.execute(f"revoke temporary on database {database} from public")
+    public = "has_database_privilege('public', current_database(), 'temporary')"
+    cursor.execute(f"select quote_ident(current_database()), {public}")
+    database, has_temporary = cursor.fetchone()
+    if has_temporary:
+        cursor.execute(f"revoke temporary on database {database} from public")
     for function in LARGE_OBJECT_WRITERS:
-        cursor.execute(f"revoke execute on function {function} from public")
+        cursor.execute("select has_function_privilege('public', %s, 'execute')", [function])
+        if cursor.fetchone() == (True,):
+            cursor.execute(f"revoke execute on function {function} from public")

@@ -147,12 +147,13 @@ def _keep_database(health: Health) -> None:
             sleep_s(DATABASE_CHECK_S)
     health.clear_problem("schema")
     connections["default"].close()
-    health.set_ready()
-    log.info("ready")
+    # Before it is called ready: for a second nobody else's request would have a turn.
     preload()
     # All that is loaded stays: a collection that walks it would be a tenth of a request.
     gc.collect()
     gc.freeze()
+    health.set_ready()
+    log.info("ready")
     while True:
         reader: Any = connections["reader"]
         try:

@@ -52,8 +52,8 @@ def ensure() -> str:
 def _record(layout: Layout, made: Path) -> None:
     """Start a broker of its own and stop it; Java writes `made` when it ends."""
     layout.create()
-    chosen = ports.choose(("kafka", "kafka_controller"), layout.ports, reserved=())
-    options = kafka.KafkaOptions(chosen["kafka"], chosen["kafka_controller"], None)
+    block = ports.hold_block(ports.RANGE)
+    options = kafka.KafkaOptions(block.ports[0], block.ports[1], None)
     java, *arguments = kafka.prepare(layout, options).command
     command = [*python_child(), "--die", "KILL", "--", java, f"-XX:AOTCacheOutput={made}", *arguments]
     clock = SystemClock()
@@ -68,6 +68,8 @@ def _record(layout: Layout, made: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    finally:
+        block.hold.close()
     if not made.exists():
         raise EngineError("Kafka's class archive was not written:\n" + layout.log("kafka").read_text("utf-8")[-2000:])
 

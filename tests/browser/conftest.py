@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.stack_process import ROOT, StackProcess
 
@@ -26,6 +26,8 @@ DEADLINE_MS = 30_000
 POLL_MS = 50
 WIDE = (1440, 860)
 PHONE = (390, 850)
+#: Like the pages' own; its default of 5 s is a round trip through a busy machine.
+expect.set_options(timeout=DEADLINE_MS)
 
 
 class Site:
@@ -74,14 +76,15 @@ class Site:
             self.errors.append(f"{message.type}: {message.text}")
 
 
-def wait(page: Page, condition: str, argument: Any = None, *, deadline_ms: int = DEADLINE_MS, seen: str = "") -> None:
-    """Wait until the JavaScript condition holds (asked from outside: the page's own policy forbids evaluation).
+def wait(page: Page, condition: str, argument: Any = None, *, deadline_ms: int = DEADLINE_MS, seen: str = "") -> Any:
+    """Wait until the JavaScript condition holds (asked from outside: the page's own policy forbids evaluation); its
+    value then.
 
     A timeout tells what the expression `seen` gives by then.
     """
     for _ in range(deadline_ms // POLL_MS):
-        if page.evaluate(condition, argument):
-            return
+        if value := page.evaluate(condition, argument):
+            return value
         page.wait_for_timeout(POLL_MS)
     found = page.evaluate(seen) if seen else ""
     raise TimeoutError(f"waited {deadline_ms} ms for {condition}; {found}")

@@ -41,8 +41,11 @@ PLACE = """(time) => {
   return [box.left + chart.chart.timeScale().logicalToCoordinate(index), box.top + box.height / 2];
 }"""
 STATE_IS = (
-    f"(wanted) => {{ const gap = ({NEWEST_GAP})(); return gap?.state === wanted[0] && gap.shown === wanted[1]; }}"
+    f"(is) => {{ const gap = ({NEWEST_GAP})(); return gap?.state === is[0] && gap.shown === is[1] ? gap : null; }}"
 )
+#: As many rows as there are gaps, or one that says that there is none.
+LISTED = """() => document.querySelectorAll("#ledger-list li").length ===
+  Math.max(1, window.candlewire.view.ledger.gaps.length)"""
 ALL_SECONDS = """([from, to]) => {
   const { series } = window.candlewire.view.feed;
   for (let time = from; time < to; time += 1000) if (!series.at(time)) return false;
@@ -60,23 +63,21 @@ def faults(site: Site) -> Iterator[Callable[..., None]]:
     address = f"{site.status['urls']['exchange_rest']}/sim/faults"
 
     def order(fault: str, **more: Any) -> None:
-        httpx.post(address, json={"fault": fault, "duration_ms": FAULT_MS, **more}).raise_for_status()
+        httpx.post(address, json={"fault": fault, "duration_ms": FAULT_MS, **more}, timeout=30).raise_for_status()
 
     yield order
-    httpx.delete(address).raise_for_status()
+    httpx.delete(address, timeout=30).raise_for_status()
 
 
-def wait_for_newest_gap(page: Page, state: str, shown: str) -> None:
-    """Until the newest gap of the ledger is in this state, and its slot is drawn so."""
-    wait(page, STATE_IS, [state, shown], deadline_ms=REPAIR_DEADLINE_MS, seen=NEWEST_GAP)
+def wait_for_newest_gap(page: Page, state: str, shown: str) -> Any:
+    """Until the newest gap of the ledger is in this state, and its slot is drawn so; that gap."""
+    return wait(page, STATE_IS, [state, shown], deadline_ms=REPAIR_DEADLINE_MS, seen=NEWEST_GAP)
 
 
-def hover_gap(page: Page) -> dict[str, Any]:
-    """Puts the pointer on the newest gap and returns it."""
-    gap: dict[str, Any] = page.evaluate(NEWEST_GAP)
-    x, y = page.evaluate(PLACE, gap["slot"])
+def hover(page: Page, slot: int) -> None:
+    """Puts the pointer on the slot."""
+    x, y = page.evaluate(PLACE, slot)
     page.mouse.move(x, y)
-    return gap
 
 
 def test_a_gap_is_shaded_with_its_cause_and_marked_once_it_is_healed(
@@ -87,9 +88,9 @@ def test_a_gap_is_shaded_with_its_cause_and_marked_once_it_is_healed(
     # The exchange's REST is away, so that the repair cannot heal the gap before anybody has seen it.
     faults("rest_status", status=503)
     faults("drop_kline", stream=STREAM, count=DROPPED_SECONDS)
-    wait_for_newest_gap(page, "open", "gap")
+    gap = wait_for_newest_gap(page, "open", "gap")
     newest, view = page.evaluate(VIEW)
-    gap = hover_gap(page)
+    hover(page, gap["slot"])
     expect(page.locator("#gap-card")).to_contain_text(f"gap: {gap['cause']}")
     expect(page.locator("#gap-card")).to_contain_text("repairing")
     expect(page.locator("#gap-card")).to_contain_text("found by")
@@ -105,9 +106,9 @@ def test_a_gap_is_shaded_with_its_cause_and_marked_once_it_is_healed(
     expect(phone.locator("#gap-card")).to_contain_text("repairing")
     save_screenshot(phone, "gap-open-phone-light")
 
-    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults").raise_for_status()
-    wait_for_newest_gap(page, "repaired", "repaired")
-    healed = hover_gap(page)
+    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults", timeout=30).raise_for_status()
+    healed = wait_for_newest_gap(page, "repaired", "repaired")
+    hover(page, healed["slot"])
     expect(page.locator("#gap-card")).to_contain_text("repaired from REST")
     expect(page.locator("#ledger-button")).to_have_attribute("data-state", "calm")
     newest_now, view_now = page.evaluate(VIEW)
@@ -129,11 +130,9 @@ def test_single_seconds_that_were_repaired_come_onto_the_chart(site: Site, fault
     page = site.chart(interval="1s")
     faults("rest_status", status=503)
     faults("drop_kline", stream=STREAM, count=DROPPED_SECONDS)
-    wait_for_newest_gap(page, "open", "gap")
-    assert page.evaluate(NEWEST_GAP)["bar"] is None
-    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults").raise_for_status()
-    wait_for_newest_gap(page, "repaired", "repaired")
-    assert page.evaluate(NEWEST_GAP)["bar"]["source"] == "rest"
+    assert wait_for_newest_gap(page, "open", "gap")["bar"] is None
+    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults", timeout=30).raise_for_status()
+    assert wait_for_newest_gap(page, "repaired", "repaired")["bar"]["source"] == "rest"
 
 
 def revise(database_url: str, open_time_ms: int, high: str) -> None:
@@ -176,8 +175,7 @@ def test_the_sheet_opens_by_key_and_lists_every_gap(site: Site) -> None:
     wait(page, "window.candlewire.view.ledger.ledger.readAt !== null")
     page.keyboard.press("g")
     expect(page.locator("#ledger-dialog")).to_be_visible()
-    count = page.evaluate("Math.max(1, window.candlewire.view.ledger.gaps.length)")
-    expect(page.locator("#ledger-list li")).to_have_count(count)
+    wait(page, LISTED)
     page.keyboard.press("Escape")
     expect(page.locator("#ledger-dialog")).to_be_hidden()
     page.keyboard.press("1")

@@ -154,11 +154,16 @@ def _check_minutes(cursor: Any, account: Account, symbol: str, klines: dict[int,
         "select * from aggregated_kline where symbol = %s and interval = '1m' and source = 'seconds' and is_closed",
         [symbol],
     ).fetchall()
+    # Of this same snapshot: what a row changed and no roll-up has seen yet is promised by the mark.
+    dirty = cursor.execute("select open_time from dirty_minute where symbol = %s", [symbol]).fetchall()
+    marked = {int(row["open_time"].timestamp() * 1000) for row in dirty}
     by_minute: dict[int, list[Kline]] = {}
     for kline in klines.values():
         by_minute.setdefault(Interval.M1.floor(kline.open_time_ms), []).append(kline)
     for row in candles:
         minute_ms = int(row["open_time"].timestamp() * 1000)
+        if minute_ms in marked:
+            continue
         account.minutes += 1
         parts = by_minute.get(minute_ms)
         if parts is None:
@@ -170,7 +175,7 @@ def _check_minutes(cursor: Any, account: Account, symbol: str, klines: dict[int,
             account.skewed.append(
                 f"{symbol} minute {minute_ms}: {differing} rows {row['row_count']}/{wanted.row_count}"
             )
-    stored = {int(row["open_time"].timestamp() * 1000) for row in candles}
+    stored = marked | {int(row["open_time"].timestamp() * 1000) for row in candles}
     full = [minute for minute, parts in by_minute.items() if len(parts) == 60 and minute not in stored]
     account.skewed += [f"{symbol} minute {minute}: complete but not rolled up" for minute in full]
 

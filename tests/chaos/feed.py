@@ -7,12 +7,14 @@ from typing import Any
 from runtime.clock import sleep_s
 from tests.chaos.rig import Rig
 from tests.chaos.scenario import Kind, Scenario, Violation
+from tests.stack_process import wait_for
 
 CATCH_UP_DEADLINE_S = 60.0
 #: Back-off of the producer is drawn up to 30 s.
 BACK_MAX_S = 45.0
 SILENCE_NOTICED_MAX_S = 5.0
 LETTERS_MAX_S = 20.0
+COUNT_DEADLINE_S = 30.0
 DOSES = 5
 HOUR_MS = 3_600_000
 #: The exchange cuts at this age of a connection what it cuts after 24 h otherwise.
@@ -66,7 +68,7 @@ def bad_frames(fault: str, count: int) -> Kind:
     """Frames that cannot be used become dead letters."""
 
     def apply(rig: Rig) -> float:
-        [(before,)] = rig.rows("select count(*) from dead_letter")
+        before = wait_for("a count", lambda: rig.rows("select count(*) from dead_letter"), COUNT_DEADLINE_S)[0][0]
         # Not every stream names its symbol.
         rig.sim_fault(fault, count=count, stream="@kline_1s")
 

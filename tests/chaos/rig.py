@@ -42,6 +42,8 @@ from tests.stack_process import ROOT, EnginesProcess, StackProcess, free_port, w
 
 SETTLE_DEADLINE_S = 200.0
 SIM_START_DEADLINE_S = 30.0
+#: It computes bars in threads beside the one that answers.
+SIM_TIMEOUT_S = 30.0
 ENGINE_START_DEADLINE_S = 60.0
 POLL_S = 0.1
 #: The simulated exchange lists no more than it has to: the statistics of 2,000 symbols take seconds.
@@ -206,15 +208,16 @@ class Rig:
 
     def sim_fault(self, fault: str, **bounds: object) -> None:
         """Order a fault of exchange_sim. Raises HTTPStatusError when it is refused."""
-        httpx.post(f"{self.sim_url}/sim/faults", json={"fault": fault, **bounds}).raise_for_status()
+        order = {"fault": fault, **bounds}
+        httpx.post(f"{self.sim_url}/sim/faults", json=order, timeout=SIM_TIMEOUT_S).raise_for_status()
 
     def clear_sim_faults(self) -> None:
         """End all of them."""
-        httpx.delete(f"{self.sim_url}/sim/faults").raise_for_status()
+        httpx.delete(f"{self.sim_url}/sim/faults", timeout=SIM_TIMEOUT_S).raise_for_status()
 
     def frames_sent(self) -> int:
         """How many stream frames the exchange has sent so far."""
-        return int(httpx.get(f"{self.sim_url}/sim/status").json()["frames_sent"])
+        return int(httpx.get(f"{self.sim_url}/sim/status", timeout=SIM_TIMEOUT_S).json()["frames_sent"])
 
     def truth(self) -> MarketTruth:
         """The exchange's own log."""

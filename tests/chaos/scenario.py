@@ -174,15 +174,22 @@ def _one_dose(rig: Rig, kind: Kind, label: str, result: Result) -> None:
 
 def account_of(rig: Rig) -> Account:
     """Every second and minute of one moment, against the exchange's own log."""
+    truth = rig.truth()
     with rig.connect() as connection, connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
-        return take_account(connection, rig.truth())
+        return take_account(connection, truth)
 
 
 def completeness(rig: Rig) -> list[str]:
     """What the product says of itself: every second of every hour or part of it there, none open."""
-    rig.seconds_until("completeness 1.0", lambda: not _incomplete(rig), COMPLETE_DEADLINE_S)
-    return _incomplete(rig)[:SHOWN]
+    found: list[str] = []
+
+    def is_whole() -> bool:
+        found[:] = _incomplete(rig)
+        return not found
+
+    rig.seconds_until("completeness 1.0", is_whole, COMPLETE_DEADLINE_S)
+    return found[:SHOWN]
 
 
 def _incomplete(rig: Rig) -> list[str]:

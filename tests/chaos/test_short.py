@@ -11,7 +11,7 @@ SYMBOLS = 4
 SEED = 4
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_after_one_dose_of_each_fault_the_account_is_exact() -> None:
     result = run(short(), Options(SYMBOLS, SEED))
     assert result.is_good, table([result])

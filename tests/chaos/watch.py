@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 EVERY_S = 1.0
@@ -26,6 +27,7 @@ class Watch:
     def __init__(self, rows: Callable[[str], list[tuple[Any, ...]]]) -> None:
         self.regressed: list[str] = []
         self._rows = rows
+        self._lock = threading.Lock()
         self._newest: dict[tuple[Any, ...], Any] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
@@ -38,17 +40,24 @@ class Watch:
         self._stop.set()
         self._thread.join(STOP_TIMEOUT_S)
 
-    def forget(self, name: str) -> None:
-        """A fault itself takes these back (a deleted checkpoint): begin anew with them."""
-        for key in [key for key in self._newest if key[0] == name]:
-            del self._newest[key]
+    @contextmanager
+    def forgetting(self, *names: str) -> Iterator[None]:
+        """A fault itself takes these back inside the block (a deleted checkpoint): begin anew with them."""
+        with self._lock:
+            yield
+            for key in [key for key in self._newest if key[0] in names]:
+                del self._newest[key]
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY_S):
             for name, query in GROWING.items():
-                for *key, value in self._rows(query):
-                    place = (name, *key)
-                    before = self._newest.get(place)
-                    if before is not None and value < before:
-                        self.regressed.append(f"{name} {' '.join(map(str, key))}: {before} -> {value}")
-                    self._newest[place] = value
+                with self._lock:
+                    self._look(name, query)
+
+    def _look(self, name: str, query: str) -> None:
+        for *key, value in self._rows(query):
+            place = (name, *key)
+            before = self._newest.get(place)
+            if before is not None and value < before:
+                self.regressed.append(f"{name} {' '.join(map(str, key))}: {before} -> {value}")
+            self._newest[place] = value

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from aggregator.celery_app import app
+from market.topics import Topic
 from runtime.clock import sleep_s
 from runtime.kafka_client import KafkaError, load_topics
 from tests import own_topics
@@ -20,6 +22,7 @@ BEAT_S = 10.0
 CATCH_UP_DEADLINE_S = 60.0
 LATE_MAX_S = 120.0
 MAX_RESTARTS = 2
+UNREAD_DEADLINE_S = 30.0
 EVERYTHING = -1
 
 
@@ -129,6 +132,7 @@ def log_start_jumps(stopped_s: float = 8.0) -> Kind:
         pid = rig.signal("inserter", signal.SIGSTOP)
         sleep_s(stopped_s)
         topic = load_topics().kline_1s
+        rig.seconds_until("records that it has not read", lambda: _has_unread(rig, topic), UNREAD_DEADLINE_S)
         before = dict.fromkeys(range(topic.partitions), EVERYTHING)
         asyncio.run(own_topics.expire(_servers(rig), topic, before))
         os.kill(pid, signal.SIGKILL)
@@ -136,6 +140,12 @@ def log_start_jumps(stopped_s: float = 8.0) -> Kind:
         return gap_listed_and_filled(rig, last)
 
     return Kind("log start jumps", 10, apply, GAP_FILLED_MAX_S, 25.0)
+
+
+def _has_unread(rig: Rig, topic: Topic) -> bool:
+    ends = asyncio.run(own_topics.ends(_servers(rig), topic))
+    read = dict(rig.rows("select partition, next_offset from kline_checkpoint where topic = %s", topic.name))
+    return any(end > read.get(partition, end) for partition, end in ends.items())
 
 
 def topic_made_again() -> Kind:
@@ -168,11 +178,8 @@ def checkpoint_lost() -> Kind:
 
     def apply(rig: Rig) -> float:
         starts = rig.starts("inserter")
-        rig.execute("delete from kline_checkpoint where topic = 'kline_1s'")
-        sleep_s(2.0)
-        if rig.watch is not None:
-            rig.watch.forget("checkpoint")
-            rig.watch.forget("epoch")
+        with rig.watch.forgetting("checkpoint", "epoch") if rig.watch else nullcontext():
+            rig.execute("delete from kline_checkpoint where topic = 'kline_1s'")
         took_s = rig.catch_up_s(CATCH_UP_DEADLINE_S)
         if rig.starts("inserter") - starts > MAX_RESTARTS:
             raise Violation(f"the inserter ended {rig.starts('inserter') - starts} times")

@@ -14,7 +14,7 @@ from aggregator.work import Work
 from exchange_sim.service import RunningExchange
 from market.interval import HOUR_MS, Interval
 from market.kline import Kline, Source
-from runtime.clock import SystemClock
+from runtime.clock import ManualClock, SystemClock
 from runtime.database import connect
 from runtime.exchange_rest import ExchangeRest, RestUnavailable
 from runtime.health import Health
@@ -134,7 +134,9 @@ def test_a_symbol_that_is_not_listed_is_unrepairable_at_once(fresh_database: str
 
 
 def test_the_exchange_being_away_is_no_failed_attempt(fresh_database: str, exchange: RunningExchange) -> None:
-    with holed_ledger(fresh_database, exchange, 60, [(20, 41)]) as ledger:
+    # It stands still: the second that it has to wait does not pass before the next step.
+    clock = ManualClock(SystemClock().now_ms())
+    with holed_ledger(fresh_database, exchange, 60, [(20, 41)], clock=clock) as ledger:
         repair = ledger.repair()
         ledger.order(fault="rest_status", status=503, count=1)
         with pytest.raises(RestUnavailable, match="HTTP 503"):

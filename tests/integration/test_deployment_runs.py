@@ -134,11 +134,11 @@ def test_candles_arrive_where_the_published_port_leads(deployment: Deployment) -
     url = f"http://127.0.0.1:{deployment.port('web')}/api/v3/klines?symbol=ADAUSDT&interval=1m&limit=5"
 
     def candles() -> list[object] | None:
-        answer = httpx.get(url)
+        answer = httpx.get(url, timeout=30)
         return answer.json() if answer.status_code == 200 and answer.json() else None
 
     assert wait_for("candles over HTTP", candles, READY_DEADLINE_S)
-    assert httpx.get(f"http://127.0.0.1:{deployment.port('web')}/").status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{deployment.port('web')}/", timeout=30).status_code == 200
 
 
 @pytest.mark.parametrize("job", parse((ROOT / "crontab").read_text("utf-8")), ids=lambda job: job.command)

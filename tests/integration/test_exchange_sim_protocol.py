@@ -109,7 +109,7 @@ async def test_an_echoed_ping_keeps_the_connection_until_its_lifetime_ends() -> 
         sim_port=0,
         sim_symbols=5,
         sim_ping_interval_ms=250,
-        sim_pong_timeout_ms=300,
+        sim_pong_timeout_ms=1000,
         sim_connection_lifetime_ms=1500,
     )
     async with RunningExchange(settings) as exchange, connect(address(exchange, "/ws")) as socket:

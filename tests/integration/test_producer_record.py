@@ -24,6 +24,10 @@ from tests.stack_process import ROOT, wait_for
 from tests.tape_digest import digest_of_tape
 
 VARIABLES = {"SYMBOLS": "BTCUSDT,ETHUSDT", "STREAMS": "kline_1s,trade,depth"}
+WANTED = {
+    *("btcusdt@kline_1s", "ethusdt@kline_1s", "btcusdt@depth@100ms"),
+    *(f"/api/v3/depth?symbol={symbol}&limit=1000" for symbol in ("BTCUSDT", "ETHUSDT")),
+}
 HEADER = TapeHeader(started_at_ms=1, exchange="ws://x", symbols=["BTCUSDT"], streams=["trade"])
 
 
@@ -68,9 +72,26 @@ def test_a_running_recording_goes_on_in_a_new_part_when_asked(sim: SimProcess, t
     assert running(tmp_path) == {}
 
 
+def read_so_far(output: Path) -> list[bytes]:
+    """The lines of a tape that is being written."""
+    try:
+        return list(TapeFile(output)) if output.exists() else []
+    except TapeError:  # its first line is still being written
+        return []
+
+
+def kinds_of(output: Path) -> set[str]:
+    """The streams and REST paths on the tape so far."""
+    lines = [json.loads(line) for line in read_so_far(output)]
+    streams = {str(json.loads(line["frame"]).get("stream")) for line in lines if "frame" in line}
+    return streams | {str(line["rest"]) for line in lines if "rest" in line}
+
+
 def test_the_tape_holds_the_frames_and_a_snapshot_of_each_book(sim: SimProcess, tmp_path: Path) -> None:
     output = tmp_path / "a.tape.zst"
-    process = start(sim, output, "--seconds", "6", "--json")
+    process = start(sim, output, "--seconds", "600", "--json")
+    wait_for("every stream and both books", lambda: kinds_of(output) >= WANTED, 60)
+    process.send_signal(signal.SIGINT)
     report = json.loads(process.communicate(timeout=60)[0])
     assert process.returncode == 0
     assert report["digest"] == digest_of_tape(output)
@@ -83,8 +104,6 @@ def test_the_tape_holds_the_frames_and_a_snapshot_of_each_book(sim: SimProcess, 
     assert header["streams"] == ["kline_1s", "trade", "depth"]
     frames = [line for line in lines if "frame" in line]
     assert len(frames) == report["frames"]
-    streams = {json.loads(line["frame"]).get("stream") for line in frames}
-    assert {"btcusdt@kline_1s", "ethusdt@kline_1s", "btcusdt@depth@100ms"} <= streams
     snapshots = {
         line["rest"]: json.loads(line["body"]) for line in lines if line.get("rest", "").startswith("/api/v3/d")
     }
@@ -109,10 +128,7 @@ def test_a_killed_recorder_leaves_a_tape_that_is_cut_and_can_be_read(sim: SimPro
     process = start(sim, output, "--seconds", "600")
 
     def frames() -> int:
-        try:
-            return sum(b'"frame"' in line for line in TapeFile(output)) if output.exists() else 0
-        except TapeError:  # its first line is still being written
-            return 0
+        return sum(b'"frame"' in line for line in read_so_far(output))
 
     wait_for("frames on the disk", lambda: frames() > 20, 60)
     process.kill()

@@ -30,11 +30,11 @@ def stopped(pids: Sequence[int]) -> Iterator[None]:
 
 
 def test_a_wait_for_a_stopped_server_ends(fresh_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.database.ANSWER_SLACK_S", 0.2)
     with connect(fresh_database, "hanging", statement_timeout_ms=500) as connection:
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("select pg_sleep(5)")
         connection.rollback()
+    monkeypatch.setattr("runtime.database.ANSWER_SLACK_S", 0.2)
     connection = connect(fresh_database, "hanging", statement_timeout_ms=500)
     with stopped([connection.info.backend_pid]):
         with pytest.raises(OperationalError, match="has not answered") as caught, connection.transaction():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,11 @@ class Samples:
 
     def ages(self, after_s: float) -> list[float]:
         return [age for at_s, _, age in self.seen if at_s > after_s and age is not None]
+
+    def widest_s(self) -> float:
+        """The longest time in which nobody looked; a machine that is late looks late, and deletes late."""
+        times = [at_s for at_s, _, _ in self.seen]
+        return max(later - earlier for earlier, later in pairwise(times))
 
 
 @pytest.fixture
@@ -134,9 +140,10 @@ def _busy_is_as_predicted(samples: Samples, setting: Setting, now_ms: int) -> No
     ages = samples.ages(WARM_UP_S)
     assert expected.most is not None
     told = f"{setting.name}: predicted {expected}, seen {min(ages):.1f} to {max(ages):.1f} s"
+    slack_s = CHECK_S + samples.widest_s()
     assert expected.least - CHECK_S <= min(ages), told
     # Just before a check the oldest is as old as it gets: the prediction is not only safe, it is near.
-    assert expected.most - CHECK_S - 2 * SAMPLE_S <= max(ages) <= expected.most + CHECK_S, told
+    assert expected.most - slack_s <= max(ages) <= expected.most + slack_s, told
     bound = oldest_age_s(rules, idle=False)
     assert predicted(log, CHECK_MS, now_ms) == {"min": bound.least, "max": bound.most}
 
@@ -148,6 +155,7 @@ def _idle_is_as_predicted(samples: Samples, setting: Setting, now_ms: int) -> No
     assert found["min"] == 0
     oldest = max(samples.ages(0))
     # The one record is first and newest of its segment: it goes at the first look after retention.ms.
-    assert setting.retention_ms / 1000 - 2 * SAMPLE_S <= oldest <= setting.retention_ms / 1000 + 2 * CHECK_S
+    slack_s = samples.widest_s()
+    assert setting.retention_ms / 1000 - slack_s <= oldest <= setting.retention_ms / 1000 + 2 * CHECK_S + slack_s
     assert found["max"] is not None
-    assert oldest <= found["max"]
+    assert oldest <= found["max"] + slack_s

@@ -77,7 +77,7 @@ def test_without_right_token_or_confirmation_nothing_is_done_and_it_is_written_d
             assert answer.status_code == 403
             assert answer.headers["Content-Type"] == "application/problem+json"
         assert foreign.post(f"{ACTIONS}/pause", json=body).status_code == 403
-    assert httpx.post(f"{webapp.url}{ACTIONS}/pause", json=body).status_code == 403
+    assert httpx.post(f"{webapp.url}{ACTIONS}/pause", json=body, timeout=30).status_code == 403
     unconfirmed = operator.post(f"{ACTIONS}/pause", json={"arguments": {"room": "producer"}})
     assert unconfirmed.status_code == 403
     assert unconfirmed.headers["Content-Type"] == "application/problem+json"

@@ -15,7 +15,16 @@ from market.kline import Kline
 from market.rollup import Accumulator
 from tests.conftest import Engines
 from tests.stack_process import wait_for
-from tests.webapp_process import END_MS, WebappProcess, insert_klines, insert_symbols, make_klines, moment, run_webapp
+from tests.webapp_process import (
+    DEADLINE_S,
+    END_MS,
+    WebappProcess,
+    insert_klines,
+    insert_symbols,
+    make_klines,
+    moment,
+    run_webapp,
+)
 
 MINUTES = make_klines("BTCUSDT", Interval.M1, END_MS + MINUTE_MS, 1200)
 SECONDS = make_klines("BTCUSDT", Interval.S1, END_MS, 30)
@@ -240,7 +249,9 @@ def test_a_query_that_took_too_long_is_told_from_a_database_that_is_away(
     with ThreadPoolExecutor(1) as threads, psycopg.connect(module_database) as connection:
         connection.execute("lock table aggregated_kline")
         answer = threads.submit(webapp.http.get, path)
-        wait_for("the query to be ended", lambda: bool(connection.execute(cancel).fetchall()) or answer.done(), 5.0)
+        wait_for(
+            "the query to be ended", lambda: bool(connection.execute(cancel).fetchall()) or answer.done(), DEADLINE_S
+        )
         assert answer.result().status_code == 503
         assert "ask for a shorter range" in answer.result().text
 
@@ -306,6 +317,7 @@ def test_weight_is_counted_and_limited(engines: Engines, module_database: str, t
             assert own in answer.json()
             assert 1 <= int(answer.headers["Retry-After"]) <= 60
         # Operators are counted by themselves: their page is needed most when somebody asks too much.
+        wait_for("the first figures", lambda: limited.http.get("/api/v1/operator").status_code == 200, DEADLINE_S)
         assert [limited.http.get("/api/v1/operator").status_code for _ in range(14)] == [200] * 14
 
 

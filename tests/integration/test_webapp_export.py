@@ -248,6 +248,7 @@ def test_clients_that_go_away_or_read_nothing_are_bounded_and_end_their_queries(
 ) -> None:
     request = b"GET /api/v1/export?symbol=MANYUSDT&interval=1m HTTP/1.1\r\nHost: localhost\r\n\r\n"
     sockets = []
+    wait_for("the exports before to be over", lambda: running(module_database) == 0, DEADLINE_S)
     for _ in range(2):
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -263,7 +264,9 @@ def test_clients_that_go_away_or_read_nothing_are_bounded_and_end_their_queries(
     for client in sockets:
         client.close()
     wait_for("the queries to end", lambda: running(module_database) == 0, DEADLINE_S)
-    wait_for("a free place", lambda: export(webapp, interval="1m")[1]["rows"] == 400, DEADLINE_S)
+    query = {"symbol": SYMBOL, "interval": "1m"}
+    wait_for("a free place", lambda: webapp.http.get("/api/v1/export", params=query).status_code == 200, DEADLINE_S)
+    assert export(webapp, interval="1m")[1]["rows"] == 400
 
 
 @pytest.fixture

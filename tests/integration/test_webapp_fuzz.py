@@ -1,4 +1,4 @@
-"""Requests that nobody sane would send: never a 500, never another dialect's error, never later than 5 s."""
+"""Requests that nobody sane would send: never a 500, never the error of another dialect, always an answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.http_fuzz import PATHS, run
+from bench.http_fuzz import PATHS, TIMEOUT_S, run
 from market.interval import Interval
 from tests.conftest import Engines
 from tests.webapp_process import END_MS, insert_klines, insert_symbols, make_klines, run_webapp
@@ -28,7 +28,7 @@ def test_fuzzed_requests_are_answered_in_their_dialect(engines: Engines, module_
         webapp.wait_ready()
         documented = set(webapp.http.get("/api/schema/").json()["paths"])
         assert set(PATHS) <= documented
-        result = run(webapp.port, SEED, REQUESTS)
+        result = run(webapp.port, SEED, REQUESTS, late_s=TIMEOUT_S)
     assert result.complaints == []
     assert result.statuses.total() == REQUESTS
     assert result.statuses[200] > REQUESTS // 10

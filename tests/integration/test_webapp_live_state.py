@@ -15,8 +15,8 @@ from market.record_codec import Record, encode_record
 from market.trade import Trade
 from runtime.kafka_client import load_topics, new_producer
 from tests.conftest import Engines
-from tests.stack_process import free_port
-from tests.webapp_process import END_MS, WebappProcess, insert_symbols, moment, run_webapp
+from tests.stack_process import free_port, wait_for
+from tests.webapp_process import DEADLINE_S, END_MS, WebappProcess, insert_symbols, moment, run_webapp
 
 #: Symbols of this module's own: the topics are shared with other tests.
 SEEN, UNSEEN = "LIVEAUSDT", "LIVEBUSDT"
@@ -63,12 +63,15 @@ def webapp(engines: Engines, module_database: str, tmp_path_factory: pytest.Temp
             ticker = "insert into symbol_ticker values (%s, 95, 105, 90, 100, 1234.5, 123450.25, %s, %s)"
             connection.execute(ticker, [symbol, moment(END_MS), moment(END_MS)])
     topics = load_topics()
-    asyncio.run(publish(engines.kafka_bootstrap_servers, topics.depth20.name, list(BOOKS)))
-    asyncio.run(publish(engines.kafka_bootstrap_servers, topics.trade.name, list(TRADES)))
     variables = {"DATABASE_URL": module_database, "ANALYST_DATABASE_URL": "", "API_WEIGHT_PER_MINUTE": "0"}
     log = tmp_path_factory.mktemp("webapp") / "log"
     with run_webapp(engines.environment, log, **variables) as process:
         process.wait_ready()
+        # Now: a book is told for a minute. Then until the broker has answered a first time.
+        asyncio.run(publish(engines.kafka_bootstrap_servers, topics.depth20.name, list(BOOKS)))
+        asyncio.run(publish(engines.kafka_bootstrap_servers, topics.trade.name, list(TRADES)))
+        wait_for("the book", lambda: get(process, "depth", symbol=SEEN)[0] == 200, DEADLINE_S)
+        wait_for("the trades", lambda: get(process, "trades", symbol=SEEN)[1], DEADLINE_S)
         yield process
 
 

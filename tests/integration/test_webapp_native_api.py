@@ -215,27 +215,27 @@ def test_more_gaps_than_an_answer_holds_are_told(webapp: WebappProcess, module_d
         assert (len(body["gaps"]), body["is_cut"]) == (5_000, is_cut)
 
 
-async def write_record(engines: Engines) -> None:
-    """One record on partition 0 of the topic that the checkpoint of this module has not read."""
+async def write_record(engines: Engines) -> int:
+    """One record on partition 0 of the topic; its offset."""
     producer = new_producer(engines.kafka_bootstrap_servers, "test_webapp")
     await producer.start()
     try:
-        await producer.send_and_wait(load_topics().kline_1s.name, b"{}", partition=0)
+        return (await producer.send_and_wait(load_topics().kline_1s.name, b"{}", partition=0)).offset
     finally:
         await producer.stop()
 
 
-def test_status_asks_the_broker(engines: Engines, webapp: WebappProcess) -> None:
-    asyncio.run(write_record(engines))
-    found: list[dict[str, Any]] = []
+def test_status_asks_the_broker(engines: Engines, module_database: str, webapp: WebappProcess) -> None:
+    offset = asyncio.run(write_record(engines))
+    with psycopg.connect(module_database) as connection:
+        connection.execute("update kline_checkpoint set next_offset = %s where topic = 'kline_1s'", [offset])
 
-    def is_known() -> bool:
-        found[:] = [entry for entry in get(webapp, "status")["readers"] if entry["topic"] == "kline_1s"]
-        # Figures are collected beside the requests: the first may be none, or older than the record.
-        return bool(found and found[0]["lag_records"])
+    def behind() -> dict[str, Any] | None:
+        """Figures are collected beside the requests: the first may be none, or older than the record."""
+        found: list[dict[str, Any]] = [row for row in get(webapp, "status")["readers"] if row["topic"] == "kline_1s"]
+        return found[0] if found and found[0]["lag_records"] else None
 
-    wait_for("the broker's answer", is_known, DEADLINE_S)
-    reader = found[0]
+    reader = wait_for("the broker's answer", behind, DEADLINE_S)
     assert 0 <= reader["lag_seconds"] < 900
     assert reader["headroom_seconds"] + reader["lag_seconds"] == pytest.approx(900, abs=0.1)
 

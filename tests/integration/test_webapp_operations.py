@@ -79,6 +79,10 @@ class Hook:
         return [post["state"] for post in self.posts if post["alert"]["condition"] == condition]
 
 
+#: Seconds of headroom a second, well before the trend has seen nothing but the fall.
+FALLING = -0.2
+
+
 @dataclass
 class Watched:
     """A web application that watches one room and topics of its own."""
@@ -89,23 +93,20 @@ class Watched:
     database_url: str
     room_port: int
 
-    def figures(self) -> dict[str, Any]:
-        """The newest."""
+    def figures(self) -> dict[str, Any] | None:
+        """The newest; None = the first are still being collected."""
         answer = self.web.http.get("/api/v1/operator")
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        assert answer.status_code in (200, 503), answer.text
+        return answer.json() if answer.status_code == 200 else None
 
     def wait(self, what: str, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Until the figures are so; those figures."""
-        found: list[dict[str, Any]] = []
 
-        def look() -> bool:
-            found[:] = [self.figures()]
-            return is_so(found[0])
+        def look() -> dict[str, Any] | None:
+            found = self.figures()
+            return found if found is not None and is_so(found) else None
 
-        wait_for(what, look, DEADLINE_S)
-        return found[0]
+        return wait_for(what, look, DEADLINE_S)
 
     def execute(self, statement: str, *values: object) -> list[Any]:
         """One statement in the database of this test."""
@@ -166,9 +167,14 @@ def engine(figures: dict[str, Any], name: str) -> str:
 
 
 def test_figures_of_topics_and_readers(watched: Watched) -> None:
-    found = watched.wait("two rounds", lambda seen: seen["topics"][0]["records_per_second"] is not None)
+    def is_whole(seen: dict[str, Any]) -> bool:
+        """Two rounds, and none of the engines was late in the last."""
+        up = {name for name in ("kafka", "postgres", "valkey") if engine(seen, name) == "up"}
+        return len(up) == 3 and seen["topics"][0]["records_per_second"] is not None
+
+    found = watched.wait("two rounds", is_whole)
     assert found["verdict"] == "degraded"
-    assert [engine(found, name) for name in ("kafka", "postgres", "valkey", "exchange")] == ["up"] * 3 + ["unknown"]
+    assert engine(found, "exchange") == "unknown"
     assert {row["topic"] for row in found["topics"]} == {topic.name for topic in watched.topics.all()}
     row = found["topics"][0]
     assert (row["retention_ms"], row["records"], row["measured_oldest_age_s"]) == (RETENTION_MS, 0, None)
@@ -232,11 +238,15 @@ def newest_alerts(engines: Engines, topics: Topics) -> list[OperatorAlert]:
 def test_a_reader_that_stands_is_told_before_it_loses_and_once(engines: Engines, watched: Watched) -> None:
     topic = watched.topics.dead_frame
     asyncio.run(own_topics.send(engines.kafka_bootstrap_servers, topic, [b"{}"]))
-    soon = watched.wait("the warning", lambda seen: "losing data soon" in seen["reason"])
+
+    def is_told(seen: dict[str, Any]) -> bool:
+        """The trend is that of the last rounds: some have to pass before it falls with the clock."""
+        return "losing data soon" in seen["reason"] and seen["readers"][0]["headroom_trend"] < FALLING
+
+    soon = watched.wait("the warning", is_told)
     (reader,) = soon["readers"]
     assert (soon["verdict"], reader["lag_records"], reader["state"]) == ("degraded", 1, "bad")
     assert 0 < reader["headroom_seconds"] < 0.8 * RETENTION_MS / 1000
-    assert reader["headroom_trend"] == pytest.approx(-1, abs=0.8)
     alerted = watched.wait("the alert", lambda seen: bool(seen["alerts"]))["alerts"][0]
     assert (alerted["condition"], alerted["subject"]) == ("headroom", "room:inserter")
     assert alerted["remedy"]["command"] == "candlewire logs inserter"
@@ -248,10 +258,14 @@ def test_a_reader_that_stands_is_told_before_it_loses_and_once(engines: Engines,
     over = watched.wait("the recovery", lambda seen: all(row["recovered_at_ms"] for row in seen["alerts"]))
     assert (over["readers"][0]["lag_records"], "losing" in over["reason"]) == (0, False)
     wait_for("the webhook", lambda: watched.hook.states("headroom") == ["raised", "recovered"], DEADLINE_S)
-    rows = watched.execute("select subject, recovered_at is not null from operator_alert where condition = 'headroom'")
-    assert rows == [("room:inserter", True)]
-    told = [alert for alert in newest_alerts(engines, watched.topics) if alert.condition == "headroom"]
-    assert [alert.recovered_at_ms is not None for alert in told] == [False, True]
+    rows = "select subject, recovered_at is not null from operator_alert where condition = 'headroom'"
+    wait_for("its row", lambda: watched.execute(rows) == [("room:inserter", True)], DEADLINE_S)
+
+    def told() -> list[bool]:
+        found = [alert for alert in newest_alerts(engines, watched.topics) if alert.condition == "headroom"]
+        return [alert.recovered_at_ms is not None for alert in found]
+
+    wait_for("both records", lambda: told() == [False, True], DEADLINE_S)
 
 
 def test_history_is_kept_and_survives_a_database_that_is_away(watched: Watched) -> None:
@@ -357,7 +371,7 @@ def test_broker_and_database_away_from_the_start(engines: Engines, tmp_path: Pat
 )
 def test_what_a_page_reports_of_its_last_hop_is_bounded(watched: Watched, body: bytes, kind: str, status: int) -> None:
     def counted() -> float:
-        metrics = httpx.get(f"http://127.0.0.1:{watched.web.health_port}/metrics").text
+        metrics = httpx.get(f"http://127.0.0.1:{watched.web.health_port}/metrics", timeout=30).text
         return float(re.findall(r"^page_painted_seconds_count (\S+)", metrics, re.MULTILINE)[0])
 
     before = counted()

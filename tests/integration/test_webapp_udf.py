@@ -234,5 +234,5 @@ def test_only_the_origins_of_the_setting_may_read(webapp: WebappProcess, path: s
     assert allowed(ORIGIN) == allowed(ORIGIN, "OPTIONS") == ORIGIN
     for foreign in ("https://evil.example.org", f"{ORIGIN}.evil.org", "null", ORIGIN.upper()):
         assert allowed(foreign) is None
-    operators = httpx.get(f"{webapp.url}/api/v1/operator/actions", headers={"Origin": ORIGIN})
+    operators = httpx.get(f"{webapp.url}/api/v1/operator/actions", headers={"Origin": ORIGIN}, timeout=30)
     assert "Access-Control-Allow-Origin" not in operators.headers

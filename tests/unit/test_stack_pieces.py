@@ -29,25 +29,45 @@ from stack.supervise import Supervisor, configuration
 from tests.stack_process import free_port, wait_for
 
 
-def test_chosen_ports_are_remembered_while_they_are_free(tmp_path: Path) -> None:
-    names = ("kafka", "postgres", "valkey")
-    first = ports.choose(names, tmp_path / "ports.json", reserved=())
+def test_chosen_ports_are_remembered_while_nobody_else_has_them(tmp_path: Path) -> None:
+    names, remembered = ("kafka", "postgres", "valkey"), tmp_path / "ports.json"
+    first, block = ports.choose(names, remembered, reserved=())
     assert len(set(first.values())) == 3
-    assert ports.choose(names, tmp_path / "ports.json", reserved=()) == first
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", first["kafka"]))
-        other.listen()
-        again = ports.choose(names, tmp_path / "ports.json", reserved=())
-    assert again["kafka"] != first["kafka"]
-    assert again["postgres"] == first["postgres"]
+    block.hold.close()
+    again, block = ports.choose(names, remembered, reserved=())
+    assert again == first
+    # Nobody listens yet, and still they belong to somebody.
+    other, other_block = ports.choose(names, remembered, reserved=())
+    assert not set(other.values()) & set(first.values())
+    for held in (block, other_block):
+        held.hold.close()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", other["postgres"]))
+        server.listen()
+        moved, block = ports.choose(names, remembered, reserved=())
+    block.hold.close()
+    assert not set(moved.values()) & set(other.values())
 
 
 def test_a_reserved_port_and_a_damaged_memory_are_no_obstacle(tmp_path: Path) -> None:
     remembered = tmp_path / "ports.json"
-    first = ports.choose(("kafka",), remembered, reserved=())
-    assert ports.choose(("kafka",), remembered, reserved=first.values()) != first
+    first, block = ports.choose(("kafka",), remembered, reserved=())
+    block.hold.close()
+    other, block = ports.choose(("kafka",), remembered, reserved=first.values())
+    block.hold.close()
+    assert other != first
     remembered.write_text("{not json")
-    assert set(ports.choose(("kafka",), remembered, reserved=())) == {"kafka"}
+    found, block = ports.choose(("kafka",), remembered, reserved=())
+    block.hold.close()
+    assert set(found) == {"kafka"}
+
+
+def test_when_every_block_is_taken_the_range_is_named() -> None:
+    within = range(30_000, 30_000 + ports.BLOCK_PORTS)
+    held = ports.hold_block(within)
+    with pytest.raises(RuntimeError, match="between 30000 and 30019"):
+        ports.hold_block(within)
+    held.hold.close()
 
 
 def test_the_crontab_of_the_repository_can_be_read() -> None:

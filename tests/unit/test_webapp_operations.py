@@ -173,6 +173,18 @@ def test_what_stood_before_is_told_though_the_first_answer_came_too_late(monkeyp
     ]
 
 
+def test_a_process_that_was_not_told_who_alerts_waits_some_rounds() -> None:
+    django.setup()
+    from webapp.operations.collect import UNTOLD_ROUNDS, Collector
+
+    collector = Collector(settings.ROOM, ManualClock(NOW_MS))
+    may = []
+    for number in range(UNTOLD_ROUNDS + 2):
+        collector._rounds = number
+        may.append(collector._alerts())
+    assert may == [False] * (UNTOLD_ROUNDS + 1) + [True]
+
+
 @pytest.mark.parametrize(
     ("given_snapshot", "stale", "age_s", "bad"),
     [

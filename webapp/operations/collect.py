@@ -35,6 +35,8 @@ SCRAPE_DEADLINE_S: Final = 4.0
 SCRAPE_THREADS: Final = 4
 PAUSE_MIN_S: Final = 0.5
 TOPICS_EVERY_ROUNDS: Final = 12
+#: A process that has just started, and whose first answer of the database is late, does not alert beside another.
+UNTOLD_ROUNDS: Final = 3
 #: Changes of alerts that wait for the database; when there are more, the oldest are not written down.
 MAX_UNWRITTEN: Final = 500
 
@@ -87,7 +89,7 @@ class Collector:
         )
         self._memory = assemble.Memory()
         self._book = AlertBook()
-        self._is_writer = True
+        self._is_writer: bool | None = None
         self._unwritten: deque[AlertRow] = deque(maxlen=MAX_UNWRITTEN)
         self._checkpoints: list[dict[str, Any]] = []
         self._sampled_at_s: float | None = None
@@ -156,7 +158,7 @@ class Collector:
         self._alert(snapshot, stored)
         snapshot = self._publish(snapshot)
         await self._write(snapshot, stored is not None)
-        if self._is_writer:
+        if self._alerts():
             await self._notifier.send_live(self._book.standing.values())
 
     def _log_away(self, found: list[EngineRow]) -> None:
@@ -176,14 +178,18 @@ class Collector:
         return shown
 
     def _alert(self, snapshot: Snapshot, stored: Stored | None) -> None:
-        """Raise and recover; the one writer does it for all. Until the database has told who that is: this process."""
-        if not self._is_writer:
+        """Raise and recover; the one writer does it for all."""
+        if not self._alerts():
             return
         feed_age_s = stored.feed["seconds_since_progress"] if stored is not None else None
         stale = stored.stale_symbols if stored is not None and self._bounds.has_seconds else None
         changes = self._book.take(judge(snapshot, stale, feed_age_s, self._limits), snapshot.taken_at_ms)
         self._notifier.tell(changes)
         self._unwritten.extend(change.alert for change in changes)
+
+    def _alerts(self) -> bool:
+        """Whether this is the writer, or the database has not told who is for so many rounds: it is away."""
+        return self._rounds > UNTOLD_ROUNDS if self._is_writer is None else self._is_writer
 
     async def _write(self, snapshot: Snapshot, is_database_up: bool) -> None:
         now_s = self._clock.monotonic_s()

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
 
-import { badgeState } from "../../../webapp/pages/static/js/badge.js";
+import { BADGE_EVERY_MS, STALE_AFTER_MS, badgeState } from "../../../webapp/pages/static/js/badge.js";
 import { LatencyWindow, hopsOf, milliseconds, quantile } from "../../../webapp/pages/static/js/latency.js";
 import { ChannelState, ClockOffset, LiveClient, reconnectDelayMs } from "../../../webapp/pages/static/js/live.js";
 
@@ -115,6 +115,7 @@ test("the badge says how old the picture is", () => {
   assert.equal(badgeState({ ...base, delayMs: 4_100 }).text, "Delayed 4 s");
   assert.equal(badgeState({ ...base, socket: "waiting", tries: 3 }).text, "Reconnecting, try 3");
   assert.equal(badgeState({ ...base, newsAt: 97_000 }).text, "Stale since 00:01:37");
+  assert.ok(STALE_AFTER_MS + BADGE_EVERY_MS <= 3_000, "the page promises to say so within 3 s");
   assert.equal(badgeState({ ...base, newsAt: null }).state, "connecting");
 });
 

@@ -2,6 +2,8 @@
 
 /** No news from the exchange for this long: what is shown is stale (the page promises 3 s). */
 export const STALE_AFTER_MS = 2_500;
+/** The badge is looked at so often. */
+export const BADGE_EVERY_MS = 250;
 /** Later than this on the way: delayed. */
 export const DELAYED_AFTER_MS = 2_000;
 

@@ -1,6 +1,6 @@
 // The chart page: connects the parts; each part lives in its own module.
 
-import { badgeState } from "./badge.js";
+import { BADGE_EVERY_MS, badgeState } from "./badge.js";
 import { BookPanel, GROUPINGS } from "./book.js";
 import { PriceChart } from "./chart.js";
 import { openDialog, showTable, wireSettings } from "./dialogs.js";
@@ -197,7 +197,7 @@ live.start();
 wire();
 everySecond();
 setInterval(everySecond, 1_000);
-setInterval(paintBadge, 250);
+setInterval(paintBadge, BADGE_EVERY_MS);
 setInterval(report, REPORT_EVERY_MS);
 addEventListener("pagehide", report);
 
