@@ -20,7 +20,15 @@ from aggregator.settings import AggregatorSettings
 from aggregator.symbols import refresh_symbols
 from market.errors import MarketError
 from runtime.clock import Clock, new_random
-from runtime.database import NOT_MIGRATED, SCHEMA_MISSING, Connection, DatabaseError, TupleRow, connect, is_retryable
+from runtime.database import (
+    Connection,
+    DatabaseError,
+    SchemaMissing,
+    TupleRow,
+    connect,
+    is_retryable,
+    require_schema,
+)
 from runtime.errors import Retryable
 from runtime.exchange_rest import ExchangeRest, RestRefused
 from runtime.health import Health
@@ -213,20 +221,17 @@ class Work:
         try:
             step()
         except (Retryable, BrokerAway, DatabaseError, RestRefused, MarketError) as error:
-            kind, tell = type(error).__name__, log.warning
             if isinstance(error, DatabaseError):
                 self._drop_connection()
-                if error.sqlstate in NOT_MIGRATED:
-                    # Expected at a first start: no error that operators should see as the room's last.
-                    kind, tell = SCHEMA_MISSING, log.info
-                elif not is_retryable(error):
+                if not is_retryable(error):
                     raise
             delay_s = max(backoff.next_delay_s(), getattr(error, "retry_after_s", 0.0))
             self._not_before_s[needs] = self._clock.monotonic_s() + delay_s
-            away = DATABASE if isinstance(error, DatabaseError) else needs
-            reason = f"{kind}: {error}".splitlines()[0]
-            self._health.set_problem(away, reason)
-            tell("step_failed", needs=needs, error=reason, retry_in_s=round(delay_s, 1))
+            away = DATABASE if isinstance(error, DatabaseError | SchemaMissing) else needs
+            self._health.set_problem(away, f"{type(error).__name__}: {error}".splitlines()[0])
+            # A first start waits for the schema: no error that operators should see as the room's last.
+            tell = log.info if isinstance(error, SchemaMissing) else log.warning
+            tell("step_failed", needs=needs, error=str(error), retry_in_s=round(delay_s, 1))
         else:
             backoff.reset()
             self._health.clear_problem(needs)
@@ -238,6 +243,7 @@ class Work:
         if connection is None or connection.closed:
             connection = connect(self._settings.database_url, "aggregator")
             connection.execute("set jit = off")
+            require_schema(connection)
             connection.commit()
             self._local.connection = connection
         return connection

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import _WaitTimeout
 from psycopg.rows import TupleRow, dict_row
 
+from runtime.errors import Retryable
 from runtime.health import Health
 from runtime.lifecycle import Stop
 from runtime.logs import get_logger
@@ -20,9 +21,8 @@ from runtime.retry import Backoff
 CONNECT_TIMEOUT_S = 5
 #: The newest migration makes it as its last: before, a room would find tables without their newest columns.
 LAST_OF_SCHEMA: Final = "public.latest_prices"
-#: SQLSTATE of a table or a column that is not there yet, and how a room says so.
-NOT_MIGRATED: Final = frozenset({"42P01", "42703"})
-SCHEMA_MISSING: Final = "waiting for the schema (migrations)"
+_HAS_SCHEMA: Final = f"select to_regclass('{LAST_OF_SCHEMA}') is not null"
+UNDEFINED_TABLE: Final = "42P01"
 #: A peer that is gone without a word is noticed: idle after 10 + 3 * 5 s, with something unacknowledged after 30 s.
 KEEPALIVE: dict[str, int] = {
     "keepalives_idle": 10,
@@ -66,6 +66,15 @@ LockNotAvailable = psycopg.errors.LockNotAvailable
 UnusableData = (psycopg.DataError, psycopg.IntegrityError)
 
 log = get_logger(__name__)
+
+
+class SchemaMissing(Retryable):
+    """The migrations have not made everything yet."""
+
+    def __init__(self) -> None:
+        super().__init__("waiting for the schema (migrations)")
+
+
 _T = TypeVar("_T")
 
 
@@ -110,6 +119,13 @@ def bound_answers(connection: Connection[TupleRow], statement_timeout_ms: int) -
     vars(connection)["wait"] = bounded_wait
 
 
+def require_schema(connection: Connection[TupleRow]) -> None:
+    """Raises SchemaMissing until Django's migrations have made LAST_OF_SCHEMA."""
+    row = connection.execute(_HAS_SCHEMA).fetchone()
+    if row is None or not row[0]:
+        raise SchemaMissing
+
+
 def has_hung_up(connection: Connection[TupleRow]) -> bool:
     """Whether an idle connection is lost, without a question: between two queries a server says nothing, unless it
     ends. One that falls silent is not found here but ended by `bound_answers`."""
@@ -143,7 +159,7 @@ async def connect_when_ready(
     while not stop.is_set:
         try:
             connection = await connect_async(database_url, application_name)
-            cursor = await connection.execute("select to_regclass(%s) is not null", [LAST_OF_SCHEMA])
+            cursor = await connection.execute(_HAS_SCHEMA)
             row = await cursor.fetchone()
             await connection.rollback()
             if row is not None and row[0]:
@@ -151,7 +167,7 @@ async def connect_when_ready(
                 health.clear_problem("database")
                 return connection
             await connection.close()
-            reason = SCHEMA_MISSING
+            reason = str(SchemaMissing())
         except psycopg.OperationalError as error:
             reason = f"database not reachable: {str(error).splitlines()[0]}"
         delay_s = backoff.next_delay_s()

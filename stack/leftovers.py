@@ -15,9 +15,9 @@ KILL_WAIT_S = 3.0
 
 
 def find(layout: Layout) -> list[psutil.Process]:
-    """Those processes named in the start files that still run with this DATA_DIR."""
+    """Those processes named in the start files, and their supervisor, that still run with this DATA_DIR."""
     found = []
-    for path in layout.run.glob("*.starts"):
+    for path in (*layout.run.glob("*.starts"), layout.run / "supervisord.pid"):
         for pid in _pids(path)[-2:]:
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
@@ -40,11 +40,15 @@ def clear(layout: Layout) -> None:
 
 
 def kill(processes: Sequence[psutil.Process], wait_s: float) -> None:
-    """kill -9, and wait until they are gone, so long at most."""
+    """kill -9, with what they have started, and wait until all are gone, so long at most."""
+    doomed = list(processes)
     for process in processes:
         with contextlib.suppress(psutil.Error):
+            doomed += process.children(recursive=True)
+    for process in doomed:
+        with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(processes, timeout=wait_s)
+    psutil.wait_procs(doomed, timeout=wait_s)
 
 
 def _pids(path: Path) -> list[int]:

@@ -38,15 +38,17 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
-def hold_block(within: range, *, wanted: int | None = None, avoid: Collection[int] = ()) -> Block:
-    """A block that nobody holds or listens in: the one with the port `wanted` if it can be had, else any.
+def hold_block(
+    within: range, *, wanted: int | None = None, avoid: Collection[int] = (), count: int = BLOCK_PORTS - 1
+) -> Block:
+    """`count` ports of a block that nobody holds or listens in: of that with the port `wanted` if it can be had.
 
-    `avoid`: ports that it must not contain. Raises RuntimeError when there is none.
+    `avoid`: ports that must not be among them. Raises RuntimeError when there is none.
     """
     starts = list(within[::BLOCK_PORTS])
     new_random().shuffle(starts)
     for first in sorted(starts, key=lambda first: wanted not in range(first, first + BLOCK_PORTS)):
-        if block := _hold(range(first, first + BLOCK_PORTS), avoid):
+        if block := _hold(range(first, first + 1 + count), avoid):
             return block
     raise RuntimeError(f"no {BLOCK_PORTS} free ports side by side between {within.start} and {within.stop - 1}")
 
@@ -70,8 +72,8 @@ def choose(names: Sequence[str], remembered: Path, reserved: Collection[int]) ->
 
     Raises RuntimeError when no free ports can be found.
     """
-    block = hold_block(RANGE, wanted=_read(remembered).get(names[0]), avoid=reserved)
-    chosen = dict(zip(names, block.ports[: len(names)], strict=True))
+    block = hold_block(RANGE, wanted=_read(remembered).get(names[0]), avoid=reserved, count=len(names))
+    chosen = dict(zip(names, block.ports, strict=True))
     remembered.write_text(json.dumps(chosen, indent=1) + "\n", "utf-8")
     return chosen, block
 

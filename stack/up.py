@@ -27,8 +27,9 @@ from stack.rooms import PORT_NAMES, RunPlan, addresses, prepare_engines, rooms
 from stack.source import resolve
 from stack.supervise import Supervisor
 
-#: A little more than rooms and engines may take, one after the other (supervise.py).
-STOP_DEADLINE_S = 8.3
+#: Rooms and engines may take 5 and 3 s, one after the other (supervise.py). With the wait for what is killed less
+#: than the ten seconds of the contract.
+STOP_DEADLINE_S = 8.5
 KILL_WAIT_S = 1.0
 TICK_STARTING_S = 0.2
 TICK_READY_S = 1.0
@@ -124,6 +125,7 @@ class _Run:
         try:
             code = self._watch(plan, programs, supervisor, began_s, cron)
         finally:
+            signal.set_wakeup_fd(-1)
             self._stop(supervisor, cron)
         return code
 

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CANDLEWIRE = Path(sys.executable).parent / "candlewire"
 READY_DEADLINE_S = 150.0
 STOP_DEADLINE_S = 15.0
+#: Of one request of a test; httpx's own 5 s are too near on a busy machine.
+HTTP_TIMEOUT_S = 30.0
 POLL_S = 0.1
 #: For stacks whose candles nobody looks at: the past of one symbol costs three seconds of a processor.
 SHORT_PAST = {"SIM_HISTORY_DAYS": "3", "HISTORY_BARS": "60"}

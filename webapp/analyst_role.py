@@ -53,7 +53,7 @@ LARGE_OBJECT_WRITERS: Final = ("lo_create(oid)", "lo_creat(integer)", "lo_from_b
 def grant_analyst() -> None:
     """Let the role `analyst`, where it exists, read the contract's tables and the views on them, and nothing else.
 
-    Its limits are set as far as the migrating role may set them. What is in place already is not written again."""
+    Its limits are set as far as the migrating role may set them. Grants and limits that are there are left alone."""
     with connections["default"].cursor() as cursor:
         cursor.execute("select 1 from pg_roles where rolname = %s", [ANALYST_ROLE])
         if cursor.fetchone() is None:
@@ -77,7 +77,7 @@ def _grant_relations(cursor: Any) -> None:
     cursor.execute(
         "select oid::regclass::text, relkind = 'v' from pg_class "
         "where oid = any(array(select to_regclass(name)::oid from unnest(%s::text[]) name)) "
-        "and not has_table_privilege(%s, oid, 'select')",
+        "and not has_table_privilege(%s, oid, 'select') order by oid",
         [[*ANALYST_TABLES, *ANALYST_VIEWS], ANALYST_ROLE],
     )
     missing = cursor.fetchall()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.clock import sleep_s
-from runtime.database import NOT_MIGRATED, Connection, DatabaseError, TupleRow, connect
+from runtime.database import UNDEFINED_TABLE, Connection, DatabaseError, TupleRow, connect
 from runtime.health import Health
 from runtime.logs import get_logger
 
@@ -99,7 +99,7 @@ class RoomControl:
             if reason != self._problem:
                 log.warning("control_not_read", reason=reason)
             self._problem = reason
-            if error.sqlstate in NOT_MIGRATED:  # nobody can have told anything
+            if error.sqlstate == UNDEFINED_TABLE:  # nobody can have told anything
                 self._first.set()
             if self._connection is not None:
                 self._connection.close()

@@ -23,6 +23,8 @@ ARGUMENTS = [
     "--disable-quic",
 ]
 DEADLINE_MS = 30_000
+#: Beside the start of other stacks a first page took longer than that.
+NAVIGATION_DEADLINE_MS = 90_000
 POLL_MS = 50
 WIDE = (1440, 860)
 PHONE = (390, 850)
@@ -51,6 +53,7 @@ class Site:
             **options,
         )
         context.set_default_timeout(DEADLINE_MS)
+        context.set_default_navigation_timeout(NAVIGATION_DEADLINE_MS)
         page = context.new_page()
         page.on("console", self._listen)
         page.on("pageerror", lambda error: self.errors.append(f"exception: {error}"))

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, Site, wait
+from tests.stack_process import HTTP_TIMEOUT_S
 
 UPDATES = 20
 
@@ -54,7 +55,9 @@ def test_the_page_measures_its_first_paint_and_its_updates(site: Site) -> None:
     with page.expect_response("**/api/v1/painted") as told:
         page.evaluate("window.candlewire.report()")
     assert told.value.status == 204
-    metrics = httpx.get(httpx.URL(site.stack.room("webapp")["health_url"]).join("/metrics"), timeout=30).text
+    metrics = httpx.get(
+        httpx.URL(site.stack.room("webapp")["health_url"]).join("/metrics"), timeout=HTTP_TIMEOUT_S
+    ).text
     assert float(re.findall(r"^page_painted_seconds_count (\S+)", metrics, re.MULTILINE)[0]) > 0
 
 
@@ -109,7 +112,9 @@ def test_the_badge_turns_when_the_exchange_goes_silent(site: Site) -> None:
     """Within 3 s, as tests/unit/scripts/live.test.mjs says."""
     page = site.chart()
     fault = {"fault": "stall", "duration_ms": 6_000}
-    httpx.post(f"{site.status['urls']['exchange_rest']}/sim/faults", json=fault, timeout=30).raise_for_status()
+    httpx.post(
+        f"{site.status['urls']['exchange_rest']}/sim/faults", json=fault, timeout=HTTP_TIMEOUT_S
+    ).raise_for_status()
     wait(page, BADGE, ["stale", "Stale since"])
     wait(page, "document.getElementById('badge').dataset.state === 'live'")
 

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, WIDE, Site, wait
-from tests.stack_process import ROOT
+from tests.stack_process import HTTP_TIMEOUT_S, ROOT
 
 STREAM = "btcusdt@kline_1s"
 DROPPED_SECONDS = 4
@@ -63,10 +63,12 @@ def faults(site: Site) -> Iterator[Callable[..., None]]:
     address = f"{site.status['urls']['exchange_rest']}/sim/faults"
 
     def order(fault: str, **more: Any) -> None:
-        httpx.post(address, json={"fault": fault, "duration_ms": FAULT_MS, **more}, timeout=30).raise_for_status()
+        httpx.post(
+            address, json={"fault": fault, "duration_ms": FAULT_MS, **more}, timeout=HTTP_TIMEOUT_S
+        ).raise_for_status()
 
     yield order
-    httpx.delete(address, timeout=30).raise_for_status()
+    httpx.delete(address, timeout=HTTP_TIMEOUT_S).raise_for_status()
 
 
 def wait_for_newest_gap(page: Page, state: str, shown: str) -> Any:
@@ -106,7 +108,7 @@ def test_a_gap_is_shaded_with_its_cause_and_marked_once_it_is_healed(
     expect(phone.locator("#gap-card")).to_contain_text("repairing")
     save_screenshot(phone, "gap-open-phone-light")
 
-    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults", timeout=30).raise_for_status()
+    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults", timeout=HTTP_TIMEOUT_S).raise_for_status()
     healed = wait_for_newest_gap(page, "repaired", "repaired")
     hover(page, healed["slot"])
     expect(page.locator("#gap-card")).to_contain_text("repaired from REST")
@@ -131,7 +133,7 @@ def test_single_seconds_that_were_repaired_come_onto_the_chart(site: Site, fault
     faults("rest_status", status=503)
     faults("drop_kline", stream=STREAM, count=DROPPED_SECONDS)
     assert wait_for_newest_gap(page, "open", "gap")["bar"] is None
-    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults", timeout=30).raise_for_status()
+    httpx.delete(f"{site.status['urls']['exchange_rest']}/sim/faults", timeout=HTTP_TIMEOUT_S).raise_for_status()
     assert wait_for_newest_gap(page, "repaired", "repaired")["bar"]["source"] == "rest"
 
 

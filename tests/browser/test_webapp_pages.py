@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE, WIDE, Site, wait
+from tests.stack_process import HTTP_TIMEOUT_S
 
 
 def test_the_market_list_is_live_sortable_and_leads_to_charts(site: Site) -> None:
@@ -36,19 +37,19 @@ def test_addresses_that_lead_nowhere_say_so(site: Site) -> None:
         ("/chart/BTCUSDT?interval=7m", 400, "allowed: 1s"),
         ("/no/such/page", 404, "Nothing here"),
     ]:
-        answer = httpx.get(site.web + path, timeout=30)
+        answer = httpx.get(site.web + path, timeout=HTTP_TIMEOUT_S)
         assert (answer.status_code, words in answer.text) == (status, True), path
-    moved = httpx.get(f"{site.web}/chart/btcusdt?interval=5m", timeout=30)
+    moved = httpx.get(f"{site.web}/chart/btcusdt?interval=5m", timeout=HTTP_TIMEOUT_S)
     assert moved.headers["location"] == "/chart/BTCUSDT?interval=5m"
 
 
 def test_no_inline_code_and_the_licences_are_named(site: Site) -> None:
-    answer = httpx.get(f"{site.web}/chart/BTCUSDT", timeout=30)
+    answer = httpx.get(f"{site.web}/chart/BTCUSDT", timeout=HTTP_TIMEOUT_S)
     policy = answer.headers["content-security-policy"]
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
     assert 'href="https://www.tradingview.com/"' in answer.text
-    about = httpx.get(f"{site.web}/about/", timeout=30).text
+    about = httpx.get(f"{site.web}/about/", timeout=HTTP_TIMEOUT_S).text
     assert "Apache License" in about
     assert "SIL Open Font License" in about
 

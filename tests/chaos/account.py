@@ -24,6 +24,8 @@ from market.rollup import roll_up
 from runtime.clock import Clock
 
 REST_ROWS = 1000
+#: The newest minutes of a symbol may wait for their roll-up; an older one that does was forgotten.
+MARKED_MAX = 2
 HISTORY_DAYS = 12
 
 
@@ -154,12 +156,13 @@ def _check_minutes(cursor: Any, account: Account, symbol: str, klines: dict[int,
         "select * from aggregated_kline where symbol = %s and interval = '1m' and source = 'seconds' and is_closed",
         [symbol],
     ).fetchall()
-    # Of this same snapshot: what a row changed and no roll-up has seen yet is promised by the mark.
+    # Of this same snapshot: what has just come and no roll-up has seen yet is promised by the mark.
     dirty = cursor.execute("select open_time from dirty_minute where symbol = %s", [symbol]).fetchall()
-    marked = {int(row["open_time"].timestamp() * 1000) for row in dirty}
     by_minute: dict[int, list[Kline]] = {}
     for kline in klines.values():
         by_minute.setdefault(Interval.M1.floor(kline.open_time_ms), []).append(kline)
+    newest = sorted(by_minute)[-MARKED_MAX:]
+    marked = {int(row["open_time"].timestamp() * 1000) for row in dirty}.intersection(newest)
     for row in candles:
         minute_ms = int(row["open_time"].timestamp() * 1000)
         if minute_ms in marked:

@@ -247,6 +247,7 @@ def test_a_late_row_that_comes_while_the_exchange_answers_stays(
             ("repaired", "stream"),
             ("repaired", "rest"),
         ]
+        roll_up(ledger.connection)
         assert ledger.account().is_exact
 
 

@@ -25,7 +25,7 @@ from stack.cron import Job, parse
 from stack.engines.postgres import binaries
 from tests.conftest import Engines, with_database
 from tests.integration.compose_file import ROOT, Service, filled_in, services
-from tests.stack_process import free_port, wait_for
+from tests.stack_process import HTTP_TIMEOUT_S, free_port, wait_for
 
 SYMBOLS = "ADAUSDT,LINKUSDT"
 READY_DEADLINE_S = 90.0
@@ -134,11 +134,11 @@ def test_candles_arrive_where_the_published_port_leads(deployment: Deployment) -
     url = f"http://127.0.0.1:{deployment.port('web')}/api/v3/klines?symbol=ADAUSDT&interval=1m&limit=5"
 
     def candles() -> list[object] | None:
-        answer = httpx.get(url, timeout=30)
+        answer = httpx.get(url, timeout=HTTP_TIMEOUT_S)
         return answer.json() if answer.status_code == 200 and answer.json() else None
 
     assert wait_for("candles over HTTP", candles, READY_DEADLINE_S)
-    assert httpx.get(f"http://127.0.0.1:{deployment.port('web')}/", timeout=30).status_code == 200
+    assert httpx.get(f"http://127.0.0.1:{deployment.port('web')}/", timeout=HTTP_TIMEOUT_S).status_code == 200
 
 
 @pytest.mark.parametrize("job", parse((ROOT / "crontab").read_text("utf-8")), ids=lambda job: job.command)

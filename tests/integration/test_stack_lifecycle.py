@@ -17,7 +17,7 @@ from tests.conftest import Engines
 from tests.stack_process import CANDLEWIRE, ROOT, SHORT_PAST, EnginesProcess, StackProcess, free_port, wait_for
 
 GONE_DEADLINE_S = 30.0
-#: The ten seconds of the contract are measured by the fault suite (F14), on a machine that does nothing else.
+#: The ten seconds of the contract follow from bounds (tests/unit/test_stack_pieces.py) on a machine that can keep them.
 STOP_WAIT_S = 30.0
 
 
@@ -95,7 +95,7 @@ def test_kill_9_leaves_no_orphan_and_the_next_start_works(whole: StackProcess) -
     assert whole.status()["symbols"] == symbols, "top:3 means the same after a restart"
     whole.send(signal.SIGTERM)
     assert whole.wait_ended(STOP_WAIT_S) == 0
-    wait_for("every process to be gone", lambda: none_left(whole.data_dir), GONE_DEADLINE_S)
+    assert none_left(whole.data_dir)
 
 
 def test_what_dies_is_started_again_and_counted(engines: Engines) -> None:
@@ -136,7 +136,7 @@ def test_two_stacks_run_side_by_side_and_one_data_dir_belongs_to_one(engines: En
     assert "already running" in done.stderr
     stopped = second.command("stop")
     assert stopped.stdout == "stopped\n"
-    wait_for("every process to be gone", lambda: none_left(second.data_dir), GONE_DEADLINE_S)
+    assert none_left(second.data_dir)
 
 
 def test_topics_and_retention_come_from_the_broker(engines: Engines) -> None:

@@ -16,7 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack.cli import app
-from tests.stack_process import StackProcess
+from tests.stack_process import HTTP_TIMEOUT_S, StackProcess
 
 MONITORING = Path(__file__).resolve().parents[2] / "docs" / "monitoring"
 ROOMS = {"producer", "inserter", "aggregator", "flask_stream", "webapp"}
@@ -80,11 +80,11 @@ def exposed(full_stack: StackProcess) -> dict[str, dict[str, set[str]]]:
     """Metric name -> room -> labels seen, of every room of a running stack; names as Prometheus stores them."""
     found: dict[str, dict[str, set[str]]] = {}
     # A histogram with labels has no samples before its first observation.
-    httpx.get(f"{full_stack.status()['urls']['web']}/api/v3/ping", timeout=30)
+    httpx.get(f"{full_stack.status()['urls']['web']}/api/v3/ping", timeout=HTTP_TIMEOUT_S)
     for room in full_stack.status()["rooms"]:
         if room["health_url"] is None:
             continue
-        text = httpx.get(room["health_url"].replace("/healthz", "/metrics"), timeout=30).text
+        text = httpx.get(room["health_url"].replace("/healthz", "/metrics"), timeout=HTTP_TIMEOUT_S).text
         for name, labels in _names(text):
             found.setdefault(name, {}).setdefault(room["name"], set()).update(labels)
     return found

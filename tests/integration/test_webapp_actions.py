@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Engines
+from tests.stack_process import HTTP_TIMEOUT_S
 from tests.webapp_process import DEADLINE_S, END_MS, WebappProcess, moment, run_webapp
 
 TOKEN = "only-for-tests-and-longer-than-32-characters"
@@ -77,7 +78,7 @@ def test_without_right_token_or_confirmation_nothing_is_done_and_it_is_written_d
             assert answer.status_code == 403
             assert answer.headers["Content-Type"] == "application/problem+json"
         assert foreign.post(f"{ACTIONS}/pause", json=body).status_code == 403
-    assert httpx.post(f"{webapp.url}{ACTIONS}/pause", json=body, timeout=30).status_code == 403
+    assert httpx.post(f"{webapp.url}{ACTIONS}/pause", json=body, timeout=HTTP_TIMEOUT_S).status_code == 403
     unconfirmed = operator.post(f"{ACTIONS}/pause", json={"arguments": {"room": "producer"}})
     assert unconfirmed.status_code == 403
     assert unconfirmed.headers["Content-Type"] == "application/problem+json"

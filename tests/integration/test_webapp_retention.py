@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from runtime.kafka_client import load_topics
-from tests.stack_process import StackProcess, wait_for
+from tests.stack_process import HTTP_TIMEOUT_S, StackProcess, wait_for
 
 COLLECTED_DEADLINE_S = 30.0
 
@@ -17,7 +17,7 @@ COLLECTED_DEADLINE_S = 30.0
 @pytest.fixture(scope="module")
 def web(full_stack: StackProcess) -> Iterator[httpx.Client]:
     declared = len(load_topics().all())
-    with httpx.Client(base_url=full_stack.status()["urls"]["web"], timeout=30) as client:
+    with httpx.Client(base_url=full_stack.status()["urls"]["web"], timeout=HTTP_TIMEOUT_S) as client:
 
         def is_collected() -> bool:
             found = client.get("/api/v1/retention")

@@ -13,6 +13,7 @@ import pytest
 from market.interval import MINUTE_MS, SECOND_MS, Interval
 from market.kline import Kline
 from tests.conftest import Engines
+from tests.stack_process import HTTP_TIMEOUT_S
 from tests.udf.client import ask
 from tests.webapp_process import END_MS, WebappProcess, insert_klines, insert_symbols, make_klines, moment, run_webapp
 
@@ -234,5 +235,5 @@ def test_only_the_origins_of_the_setting_may_read(webapp: WebappProcess, path: s
     assert allowed(ORIGIN) == allowed(ORIGIN, "OPTIONS") == ORIGIN
     for foreign in ("https://evil.example.org", f"{ORIGIN}.evil.org", "null", ORIGIN.upper()):
         assert allowed(foreign) is None
-    operators = httpx.get(f"{webapp.url}/api/v1/operator/actions", headers={"Origin": ORIGIN}, timeout=30)
+    operators = httpx.get(f"{webapp.url}/api/v1/operator/actions", headers={"Origin": ORIGIN}, timeout=HTTP_TIMEOUT_S)
     assert "Access-Control-Allow-Origin" not in operators.headers

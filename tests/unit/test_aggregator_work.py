@@ -12,7 +12,7 @@ from aggregator.settings import AggregatorSettings
 from aggregator.work import Work
 from market.errors import BadFrame
 from runtime.clock import ManualClock
-from runtime.database import OperationalError
+from runtime.database import OperationalError, SchemaMissing
 from runtime.exchange_rest import RestRefused, RestUnavailable
 from runtime.health import Health
 from runtime.retry import ENGINE_MAX_DELAY_S
@@ -58,7 +58,12 @@ def test_a_lost_database_is_called_so_whatever_the_step_is_for() -> None:
 def test_before_the_migrations_it_waits_and_says_for_what() -> None:
     health = Health("aggregator")
     work = Work(AggregatorSettings(), health, ManualClock(1_000_000))
-    work._step("database", failing(UndefinedTable('relation "audit_due" does not exist\nLINE 1: select')))
+    work._step("exchange", failing(SchemaMissing()))
     _, report = health.report(readiness=False)
-    reason = 'waiting for the schema (migrations): relation "audit_due" does not exist'
-    assert report["reasons"] == [f"database: {reason}"]
+    assert report["reasons"] == ["database: SchemaMissing: waiting for the schema (migrations)"]
+
+
+def test_a_table_that_is_missing_though_the_schema_is_there_is_an_error() -> None:
+    work = Work(AggregatorSettings(), Health("aggregator"), ManualClock(1_000_000))
+    with pytest.raises(UndefinedTable):
+        work._step("database", failing(UndefinedTable('relation "audit_du" does not exist')))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from runtime.clock import ManualClock
-from stack import check, cli, cron, ports, status, up
+from stack import check, cli, cron, ports, status, supervise, up
 from stack.backup import prune
 from stack.doctor import locked_versions
 from stack.engines import jars, kafka, valkey
@@ -270,6 +270,12 @@ def test_a_stop_while_engines_are_prepared_is_a_stop(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(run, "_prepare", interrupted)
     assert run.run() == 0
+
+
+def test_a_stop_has_time_for_rooms_and_engines_and_keeps_the_contract() -> None:
+    contract_s, exit_s = 10.0, 0.5
+    assert supervise.ROOM_STOP_S + supervise.ENGINE_STOP_S < up.STOP_DEADLINE_S
+    assert up.STOP_DEADLINE_S + up.KILL_WAIT_S + exit_s <= contract_s
 
 
 def test_upkeep_that_runs_is_ended_with_the_stack(tmp_path: Path) -> None:

@@ -173,16 +173,32 @@ def test_what_stood_before_is_told_though_the_first_answer_came_too_late(monkeyp
     ]
 
 
-def test_a_process_that_was_not_told_who_alerts_waits_some_rounds() -> None:
+@pytest.mark.parametrize(("told_in_round", "alerts_in"), [(1, None), (2, None), (9, 4)])
+def test_a_process_alerts_only_when_it_was_told_that_it_does_or_nobody_tells(
+    told_in_round: int, alerts_in: int | None
+) -> None:
+    """Of a late answer of the database nothing is heard; another process alerts already."""
     django.setup()
     from webapp.operations.collect import UNTOLD_ROUNDS, Collector
+    from webapp.operations.database_side import Written
 
-    collector = Collector(settings.ROOM, ManualClock(NOW_MS))
-    may = []
-    for number in range(UNTOLD_ROUNDS + 2):
-        collector._rounds = number
-        may.append(collector._alerts())
-    assert may == [False] * (UNTOLD_ROUNDS + 1) + [True]
+    clock = ManualClock(NOW_MS)
+    collector = Collector(settings.ROOM, clock)
+
+    async def write(*_: object) -> Written:
+        if collector._rounds < told_in_round:
+            raise TimeoutError
+        return Written(False, [], None, {})
+
+    collector._database = SimpleNamespace(write=write)
+    first = None
+    for _ in range(UNTOLD_ROUNDS + 2):
+        collector._rounds += 1
+        if collector._alerts() and first is None:
+            first = collector._rounds
+        asyncio.run(collector._write(snapshot(), is_database_up=True))
+        clock.advance(5_000)
+    assert first == alerts_in
 
 
 @pytest.mark.parametrize(

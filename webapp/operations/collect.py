@@ -193,7 +193,9 @@ class Collector:
 
     async def _write(self, snapshot: Snapshot, is_database_up: bool) -> None:
         now_s = self._clock.monotonic_s()
-        is_due = self._sampled_at_s is None or now_s - self._sampled_at_s >= self._settings.operator_sample_ms / 1000
+        # Until it is told who the writer is, each round asks.
+        sampled_at_s = None if self._is_writer is None else self._sampled_at_s
+        is_due = sampled_at_s is None or now_s - sampled_at_s >= self._settings.operator_sample_ms / 1000
         if not is_due and not self._unwritten:
             return
         if is_due:
