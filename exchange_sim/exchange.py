@@ -21,7 +21,7 @@ from exchange_sim.settings import SimSettings
 from exchange_sim.statistics import Best
 from exchange_sim.streams import Hub
 from exchange_sim.symbols import SymbolSpec, text8
-from exchange_sim.trades import TradeLog
+from exchange_sim.trades import Bar, TradeLog
 from runtime.clock import Clock
 from runtime.logs import get_logger
 
@@ -41,6 +41,10 @@ class Source(Protocol):
     @property
     def trade_log(self) -> TradeLog:
         """All trades."""
+        ...
+
+    def bars(self, spec: SymbolSpec, edges_ms: list[int], until_ms: int) -> list[Bar]:
+        """What klines.bars gives of the trade log."""
         ...
 
     def now_ms(self) -> int:
@@ -75,7 +79,7 @@ class Exchange:
         self.source, self.hub, self.faults = source, hub, faults
         self._settings, self._clock = settings, clock
         self._limiter = Limiter(settings.sim_weight_per_minute, enforced=settings.sim_limits)
-        self._rest = Rest(source.trade_log, settings.sim_weight_per_minute)
+        self._rest = Rest(source.trade_log, settings.sim_weight_per_minute, source.bars)
         self._workers = ThreadPoolExecutor(settings.sim_rest_fetch_threads, thread_name_prefix="rest")
         self.connections: dict[Connection, None] = {}
         self._last_depth: dict[str, bytes] = {}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 
 from exchange_sim import exchange_info, wire
-from exchange_sim.klines import bar, bars, next_open, open_of, opens_between
+from exchange_sim.klines import bar, next_open, open_of, opens_between
 from exchange_sim.rest_params import Query, RestError
 from exchange_sim.statistics import Best, day_statistics, texts
 from exchange_sim.symbols import SymbolSpec, text8
@@ -17,6 +17,8 @@ from exchange_sim.trades import Bar, TradeLog, Trades, aggregates
 
 DAY_MS: Final = 86_400_000
 AGGREGATE_SPAN_MS: Final = 3_600_000
+#: What klines.bars gives of the log: symbol, edges in ms, only trades before this time.
+Bars = Callable[[SymbolSpec, list[int], int], list[Bar]]
 
 
 class Ask(NamedTuple):
@@ -30,8 +32,9 @@ class Ask(NamedTuple):
 class Rest:
     """Answers of all endpoints as bytes. Safe to call in a thread."""
 
-    def __init__(self, log: TradeLog, weight_per_minute: int) -> None:
+    def __init__(self, log: TradeLog, weight_per_minute: int, bars: Bars) -> None:
         self._log = log
+        self._bars = bars
         self._weight_per_minute = weight_per_minute
 
     def ping(self, ask: Ask) -> bytes:
@@ -67,7 +70,7 @@ class Rest:
         if not opens:
             return b"[]"
         edges = [*opens, next_open(interval, opens[-1], zone_ms)]
-        made = bars(self._log, spec, edges, now + 1)
+        made = self._bars(spec, edges, now + 1)
         return _json([wire.kline_row(spec, row, ask.unit) for row in made])
 
     def trades(self, ask: Ask) -> bytes:

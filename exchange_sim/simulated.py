@@ -6,12 +6,13 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from exchange_sim import wire
+from exchange_sim.kept_bars import KeptBars
 from exchange_sim.live import LiveMarket
 from exchange_sim.market import SeededMarket
 from exchange_sim.statistics import Best
 from exchange_sim.streams import split_stream
 from exchange_sim.symbols import SymbolSpec
-from exchange_sim.trades import TradeLog
+from exchange_sim.trades import Bar, TradeLog
 from runtime.clock import Clock
 
 
@@ -20,12 +21,17 @@ class SimulatedSource:
 
     def __init__(self, market: SeededMarket, live: LiveMarket, clock: Clock) -> None:
         self._market, self._live, self._clock = market, live, clock
+        self._kept_bars = KeptBars(market)
         self._warmer = ThreadPoolExecutor(1, thread_name_prefix="warm")
 
     @property
     def trade_log(self) -> TradeLog:
         """All trades."""
         return self._market
+
+    def bars(self, spec: SymbolSpec, edges_ms: list[int], until_ms: int) -> list[Bar]:
+        """Klines; those of wide intervals without making their trades each time."""
+        return self._kept_bars.bars(spec, edges_ms, until_ms)
 
     def now_ms(self) -> int:
         """Real time."""

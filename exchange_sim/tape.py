@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from exchange_sim import wire
 from exchange_sim.faults import Faults
-from exchange_sim.klines import INTERVALS, bar, next_open, open_of
+from exchange_sim.klines import INTERVALS, bar, bars, next_open, open_of
 from exchange_sim.settings import SimSettings
 from exchange_sim.statistics import Best
 from exchange_sim.streams import Hub, split_stream
@@ -62,6 +62,10 @@ class TapeSource:
     def trade_log(self) -> TradeLog:
         """All trades of the tape."""
         return self._contents
+
+    def bars(self, spec: SymbolSpec, edges_ms: list[int], until_ms: int) -> list[Bar]:
+        """Klines."""
+        return bars(self._contents, spec, edges_ms, until_ms)
 
     def now_ms(self) -> int:
         """The tape's position, as event time."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import psycopg
 
 from exchange_sim import wire
-from exchange_sim.klines import bar
+from exchange_sim.klines import bar, bars
 from exchange_sim.market import SeededMarket
 from exchange_sim.rest import Ask, Rest
 from exchange_sim.rest_params import Query
@@ -42,7 +43,7 @@ class MarketTruth:
 
     def __init__(self, seed: int, listed: Sequence[SymbolSpec], clock: Clock) -> None:
         self._market = SeededMarket(seed, listed, clock.now_ms, HISTORY_DAYS)
-        self._rest = Rest(self._market, 1)
+        self._rest = Rest(self._market, 1, partial(bars, self._market))
         self._clock = clock
 
     def get(self, endpoint: str, query: dict[str, str | int]) -> bytes:

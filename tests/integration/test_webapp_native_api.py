@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -385,16 +383,3 @@ def test_generated_requests_are_answered_as_documented(webapp: WebappProcess) ->
     )
     assert result.returncode == 0, result.stdout
     assert "database_error" not in webapp.log.read_text("utf-8")
-
-
-def test_half_a_request_holds_no_thread_for_ever(tmp_path: Path) -> None:
-    """As many clients as threads that send the beginning of a request and nothing else; the database is away."""
-    variables = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "WEB_THREADS": "2"}
-    log = tmp_path / "log"
-    with run_webapp({}, log, **variables) as process, ExitStack() as stack:
-        wait_for("webapp", lambda: process.readiness()[0] == 503, DEADLINE_S)
-        for _ in range(2):
-            silent = stack.enter_context(socket.create_connection(("127.0.0.1", process.port)))
-            silent.sendall(b"GET /api/v3/ping HTTP/1.1\r\nHost: ")
-        assert process.http.get("/api/v3/ping").status_code == 200
-    assert "Traceback" not in log.read_text()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exchange_sim.kept_bars import KeptBars
 from exchange_sim.klines import INTERVALS, bar, bars, next_open, open_of, opens_between
 from exchange_sim.market import SeededMarket, make_block
 from exchange_sim.symbols import MAX_PRICE_TICKS, WIRE_DECIMALS, catalogue, text8
@@ -103,6 +104,27 @@ def test_a_kline_is_the_aggregate_of_its_trades(interval: str, back: int, spec: 
         assert made == expected
         assert bar(log, symbol, span, span[1]) == expected
         before = expected.close
+
+
+#: Kept over all examples, so that each finds something else already there; one of the two symbols at a time.
+KEPT = KeptBars(market(), bars_max=1_000)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["1m", "5m", "15m", "1h", "4h", "1d", "3d", "1w"]),
+    st.integers(0, 40),
+    st.integers(1, 12),
+    st.sampled_from([0, 330 * 60_000, -12 * 3_600_000]),
+    st.sampled_from([SPECS[20], QUIET]),
+)
+def test_kept_bars_are_those_of_the_trades(interval: str, back: int, count: int, zone_ms: int, spec: object) -> None:
+    symbol = QUIET if spec is QUIET else SPECS[20]
+    edges = [open_of(interval, NOW_MS - back * 7_200_000, zone_ms)]
+    for _ in range(count):
+        edges.append(next_open(interval, edges[-1], zone_ms))
+    until_ms = NOW_MS - 1 if back % 2 else NOW_MS + 1
+    assert KEPT.bars(symbol, edges, until_ms) == bars(market(), symbol, edges, until_ms)
 
 
 def test_seconds_chain_by_trade_ids_and_quiet_ones_are_flat() -> None:

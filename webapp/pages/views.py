@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.template.loader import get_template
 from django.templatetags.static import static
-from django.urls import reverse
+from django.urls import get_resolver, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -45,6 +46,13 @@ def modules_of(folder: str, *entries: str) -> list[str]:
 
 
 CHART_MODULES: Final = [CHART_LIBRARY, *modules_of("js", "page.js", "market-list.js", "sparkline.js")]
+
+
+def load_pages() -> None:
+    """Load all routes and templates: else the first visitor waits for them."""
+    _ = get_resolver().reverse_dict
+    for file in (settings.PAGES / "templates").glob("*.html"):
+        get_template(file.name)
 
 
 @require_safe

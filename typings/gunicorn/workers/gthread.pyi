@@ -1,8 +1,11 @@
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 from gunicorn.app.base import BaseApplication
 
 class ThreadWorker:
+    alive: bool
+    tpool: ThreadPoolExecutor
     def __init__(
         self,
         age: int,
@@ -15,4 +18,5 @@ class ThreadWorker:
     ) -> None: ...
     def init_process(self) -> None: ...
     def load_wsgi(self) -> None: ...
+    def handle(self, conn: object) -> object: ...
     def is_parent_alive(self) -> bool: ...
