@@ -111,7 +111,7 @@ def module_database(engines: Engines) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def full_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackProcess]:
     """The whole product with the simulated market, started once per run by `candlewire up`."""
-    # A shorter past: twelve days of it cost the simulated exchange a second of a processor for each symbol.
+    # A shorter past: twelve days of it cost the simulated exchange up to a second of a processor a symbol.
     with StackProcess(tmp_path_factory.mktemp("full"), SOURCE="sim", SIM_HISTORY_DAYS="4") as stack:
         _shared_stacks.append(stack)
         yield stack

@@ -86,9 +86,16 @@ class _Worker(ThreadWorker):
         """Requests that follow each other stay with their thread: to hand a connection to the loop and back costs a
         fifth of a page of klines."""
         is_kept = super().handle(conn)
-        while is_kept is True and self.alive and self.tpool._work_queue.empty() and _speaks(conn.sock, LINGER_MS):
+        while is_kept is True and self._stays(conn):
             is_kept = super().handle(conn)
         return is_kept
+
+    def _stays(self, conn: Any) -> bool:
+        nobody_waits = self.tpool._work_queue.empty
+        if not (self.alive and nobody_waits()):
+            return False
+        # What was read ahead does not make the socket readable; who has come during the wait goes first.
+        return (bool(conn.parser.unreader.buf.getvalue()) or _speaks(conn.sock, LINGER_MS)) and nobody_waits()
 
     def load_wsgi(self) -> None:
         """Load Django, then start what runs beside the requests."""
@@ -155,6 +162,9 @@ def _keep_database(health: Health) -> None:
     from webapp.export.encoders import preload
     from webapp.pages.views import load_pages
 
+    # While the database comes up, not when it is asked: for a second nobody else's request would have a turn.
+    preload()
+    load_pages()
     while True:
         try:
             schema.migrate(health)
@@ -165,9 +175,6 @@ def _keep_database(health: Health) -> None:
             sleep_s(DATABASE_CHECK_S)
     health.clear_problem("schema")
     connections["default"].close()
-    # Before it is called ready: for a second nobody else's request would have a turn, and the first would wait for all.
-    preload()
-    load_pages()
     # All that is loaded stays: a collection that walks it would be a tenth of a request.
     gc.collect()
     gc.freeze()

@@ -24,7 +24,8 @@ PATIENCE_S = 30.0
 def answering(log: Path, threads: int) -> Iterator[WebappProcess]:
     """The web application with so many threads and no database."""
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
-    with run_webapp({}, log, DATABASE_URL=nowhere, WEB_THREADS=str(threads)) as process:
+    variables = {"DATABASE_URL": nowhere, "WEB_THREADS": str(threads), "API_WEIGHT_PER_MINUTE": "0"}
+    with run_webapp({}, log, **variables) as process:
         wait_for("webapp", lambda: process.readiness()[0] == 503, DEADLINE_S)
         yield process
 

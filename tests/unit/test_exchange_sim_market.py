@@ -106,25 +106,39 @@ def test_a_kline_is_the_aggregate_of_its_trades(interval: str, back: int, spec: 
         before = expected.close
 
 
-#: Kept over all examples, so that each finds something else already there; one of the two symbols at a time.
-KEPT = KeptBars(market(), bars_max=1_000)
+KEPT_LOG = market()
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(["1m", "5m", "15m", "1h", "4h", "1d", "3d", "1w"]),
-    st.integers(0, 40),
+    st.sampled_from([i for i in INTERVALS if i not in ("1s", "1m", "3m")]),
+    st.integers(0, 80),
     st.integers(1, 12),
-    st.sampled_from([0, 330 * 60_000, -12 * 3_600_000]),
+    st.sampled_from([0, 330 * 60_000, 345 * 60_000, -12 * 3_600_000]),
     st.sampled_from([SPECS[20], QUIET]),
 )
 def test_kept_bars_are_those_of_the_trades(interval: str, back: int, count: int, zone_ms: int, spec: object) -> None:
+    """Also while the newest one forms, as it is over, and when time is a moment earlier again."""
     symbol = QUIET if spec is QUIET else SPECS[20]
-    edges = [open_of(interval, NOW_MS - back * 7_200_000, zone_ms)]
-    for _ in range(count):
+    kept = KeptBars(KEPT_LOG, hours_max=30)
+    edges = [open_of(interval, NOW_MS - back * 1_800_000, zone_ms)]
+    for _ in range(min(count, 2) if interval in ("3d", "1w", "1M") else count):
         edges.append(next_open(interval, edges[-1], zone_ms))
-    until_ms = NOW_MS - 1 if back % 2 else NOW_MS + 1
-    assert KEPT.bars(symbol, edges, until_ms) == bars(market(), symbol, edges, until_ms)
+    hour_ms = NOW_MS - NOW_MS % 3_600_000
+    for until_ms in (hour_ms - 1, hour_ms, hour_ms + 1, NOW_MS, hour_ms + 3_600_000, hour_ms - 1):
+        if edges[0] >= until_ms:
+            continue
+        assert kept.bars(symbol, edges, until_ms) == bars(KEPT_LOG, symbol, edges, until_ms)
+
+
+def test_kept_bars_are_made_once_and_not_too_many() -> None:
+    kept = KeptBars(KEPT_LOG, hours_max=4)
+    hour_ms = NOW_MS - NOW_MS % 3_600_000
+    first, second = ([hour_ms - n * 3_600_000, hour_ms - (n - 3) * 3_600_000] for n in (8, 5))
+    for edges in (first, first, second):
+        assert kept.bars(QUIET, edges, NOW_MS) == bars(KEPT_LOG, QUIET, edges, NOW_MS)
+    counts = kept.hours_kept()
+    assert (counts.misses, counts.hits, counts.currsize) == (6, 3, 4)
 
 
 def test_seconds_chain_by_trade_ids_and_quiet_ones_are_flat() -> None:

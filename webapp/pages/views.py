@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.template import engines
 from django.template.loader import get_template
 from django.templatetags.static import static
 from django.urls import get_resolver, reverse
@@ -51,8 +53,9 @@ CHART_MODULES: Final = [CHART_LIBRARY, *modules_of("js", "page.js", "market-list
 def load_pages() -> None:
     """Load all routes and templates: else the first visitor waits for them."""
     _ = get_resolver().reverse_dict
-    for file in (settings.PAGES / "templates").glob("*.html"):
-        get_template(file.name)
+    for folder in map(Path, engines["django"].template_dirs):
+        for file in folder.rglob("*.html"):
+            get_template(str(file.relative_to(folder)))
 
 
 @require_safe
