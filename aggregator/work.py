@@ -38,7 +38,7 @@ from runtime.retry import ENGINE_MAX_DELAY_S, STARTING_TRIES, Backoff
 from runtime.symbol_choice import SymbolChoice
 
 HISTORY_SLICE_S = 0.8
-REPAIR_SLICE_S = 0.9
+REPAIR_SLICE_S = 1.8
 EXCHANGE_MAX_DELAY_S = 10.0
 #: Hours that were never counted are looked for this seldom; recounts of one run, in transactions of their own.
 UNCOUNTED_EVERY_S = 60.0
