@@ -96,10 +96,12 @@ class RoomControl:
             self._problem = ""
         except DatabaseError as error:
             reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            has_schema = error.sqlstate != UNDEFINED_TABLE
             if reason != self._problem:
-                log.warning("control_not_read", reason=reason)
+                # A first start waits for the schema: no error that operators should see as the room's last.
+                (log.warning if has_schema else log.info)("control_not_read", reason=reason)
             self._problem = reason
-            if error.sqlstate == UNDEFINED_TABLE:  # nobody can have told anything
+            if not has_schema:  # nobody can have told anything
                 self._first.set()
             if self._connection is not None:
                 self._connection.close()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import errors
+from structlog.testing import capture_logs
 
 from runtime.database import LAST_OF_SCHEMA
+from runtime.health import Health
+from runtime.operations.room_control import RoomControl
 from tests.conftest import Engines, with_database
 from tests.stack_process import ROOT, wait_for
 
@@ -29,6 +33,14 @@ def manage(engines: Engines, *arguments: str, **variables: str) -> subprocess.Co
         timeout=COMMAND_TIMEOUT_S,
         check=False,
     )
+
+
+def test_a_room_that_is_there_before_the_schema_warns_of_nothing(engines: Engines, tmp_path: Path) -> None:
+    control = RoomControl(with_database(engines.database_url, "postgres"), "inserter", tmp_path, Health("inserter"))
+    with capture_logs() as lines:
+        control.look()
+    assert [(line["event"], line["log_level"]) for line in lines] == [("control_not_read", "info")]
+    assert control.wait_first()
 
 
 def test_every_table_and_column_has_a_comment(fresh_database: str) -> None:
