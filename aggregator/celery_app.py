@@ -6,7 +6,7 @@ from celery import Celery
 
 QUEUE = "aggregator"
 #: A task that waited longer than its interval is not worth running: the next one does its work. One that finds nothing
-#: to do costs its delivery, ten times what it asks the database.
+#: to do costs its delivery, which is far more than what it asks the database.
 _EVERY_S = {
     "roll_up": 1.0,
     "history": 1.0,

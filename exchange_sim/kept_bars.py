@@ -9,12 +9,12 @@ from functools import lru_cache, reduce
 from itertools import pairwise
 from typing import Final
 
-from exchange_sim.klines import bars
+from exchange_sim.klines import FIXED_INTERVALS_MS, bars
 from exchange_sim.symbols import SymbolSpec
 from exchange_sim.trades import Bar, TradeLog, join
 
-FINE_MS: Final = 300_000
-HOUR_MS: Final = 3_600_000
+FINE_MS: Final = FIXED_INTERVALS_MS["5m"]
+HOUR_MS: Final = FIXED_INTERVALS_MS["1h"]
 #: Twelve days of ten symbols: 35,000 bars, some 20 MB.
 HOURS_MAX: Final = 2_880
 

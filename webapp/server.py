@@ -34,7 +34,7 @@ DATABASE_CHECK_S = 2.0
 ANSWER_STALL_S = 30
 #: A thread waits at most so long for the next bytes of a request; gunicorn itself would wait for ever.
 REQUEST_READ_S = 3
-#: A thread waits so long for its client's next request, as long as no other client waits for a thread.
+#: A thread waits at most so long for its client's next request, and not at all while another client waits for a thread.
 LINGER_MS = 5
 MAX_REQUEST_LINE_BYTES = 8190
 MAX_WAITING_CONNECTIONS = 512

@@ -99,7 +99,8 @@ class RoomControl:
             has_schema = error.sqlstate != UNDEFINED_TABLE
             if reason != self._problem:
                 # A first start waits for the schema: no error that operators should see as the room's last.
-                (log.warning if has_schema else log.info)("control_not_read", reason=reason)
+                tell = log.warning if has_schema else log.info
+                tell("control_not_read", reason=reason)
             self._problem = reason
             if not has_schema:  # nobody can have told anything
                 self._first.set()
